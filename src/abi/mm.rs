@@ -3,7 +3,7 @@
 use core::ffi::{c_char, c_int, c_void};
 
 use super::layout;
-use super::types::atomic_t;
+use super::types::{atomic_t, callback_head};
 use crate::sync::rw_semaphore;
 
 /// Links of the registry of all live mms. Private.
@@ -44,8 +44,8 @@ pub struct mm_struct {
     pub rmap_lock: rw_semaphore,
     /// Private: the process's own mm keeps here what it had before a fork (DV-13).
     pub inherited: *mut mmu_notifier_subscriptions,
-    /// Private: link of mms whose last mmput_async() waits for the worker.
-    pub async_next: *mut mm_struct,
+    /// Private: what the worker gets when the last mmput_async() could not end the mm itself.
+    pub async_work: callback_head,
     /// Private: registry of all mms.
     pub links: mm_links,
 }
@@ -75,7 +75,7 @@ pub struct task_struct {
 
 layout! {
     "struct rw_semaphore" rw_semaphore: size 32, align 8 {}
-    "struct mm_struct" mm_struct: size 144, align 8 {
+    "struct mm_struct" mm_struct: size 136, align 8 {
         mm_users @ 0, mm_count @ 4, mmap_lock @ 8, notifier_subscriptions @ 40, pgd @ 48, context @ 56,
     }
     "struct task_struct" task_struct: size 40, align 8 { mm @ 0, group_leader @ 8, pid @ 16, tgid @ 20, comm @ 24 }

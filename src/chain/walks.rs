@@ -1,0 +1,238 @@
+//! Fan-out: one pass over the list for each kind of event (SPEC 3.2, 3.3, 3.12).
+//!
+//! No lock is held while a callback runs; the read section keeps the notifiers alive.
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "reads of one live notifier"
+)]
+
+use core::ffi::{CStr, c_int, c_ulong};
+use core::ptr;
+
+use super::{Chain, WALKS, next_of, notifier_of, opaque};
+use crate::abi::mm::mm_struct;
+use crate::abi::notifier::{
+    MMU_NOTIFIER_RANGE_BLOCKABLE, mmu_notifier, mmu_notifier_ops, mmu_notifier_range,
+};
+use crate::abi::types::pte_t;
+use crate::report::{HS_5_ANSWER, HS_5_END, HS_5_INFO};
+use crate::sync::Ordering;
+use crate::thread::{Frame, Kind};
+
+/// A read section in which walks of one chain run.
+#[derive(Debug)]
+pub struct Section<'a> {
+    chain: &'a Chain,
+    mm: *mut mm_struct,
+    frame: Frame,
+    cookie: usize,
+}
+
+const START: &CStr = c"invalidate_range_start";
+const END: &CStr = c"invalidate_range_end";
+const FUNCTION_OF_START: &CStr = c"mmu_notifier_invalidate_range_start";
+
+impl<'a> Section<'a> {
+    /// Enters a read section for walks of `chain`, the list of `mm`.
+    pub fn enter(chain: &'a Chain, mm: *mut mm_struct) -> Self {
+        let cookie = WALKS.read_lock();
+        let frame = Frame::new(Kind::Chain(cookie), opaque(mm), START);
+        Self {
+            chain,
+            mm,
+            frame,
+            cookie,
+        }
+    }
+
+    /// One pass: calls `visit` with each notifier and its ops, until it answers false.
+    // SPEC: HS-3 HS-11
+    fn walk(
+        &self,
+        op: &'static CStr,
+        counted: bool,
+        mut visit: impl FnMut(*mut mmu_notifier, &mmu_notifier_ops) -> bool,
+    ) {
+        self.frame.now(op, counted);
+        self.frame.run(|| {
+            // ORDERING: Acquire pairs with the Release in `Chain::add`.
+            let mut node = self.chain.first.load(Ordering::Acquire);
+            while !node.is_null() {
+                let subscription = notifier_of(node);
+                // SAFETY: The section keeps it and its ops alive.
+                let ops = unsafe { &*(*subscription).ops };
+                if !visit(subscription, ops) {
+                    break;
+                }
+                // ORDERING: Acquire pairs with the Releases in `Chain::add` and `unlink_locked`.
+                node = next_of(node).load(Ordering::Acquire);
+            }
+        });
+    }
+
+    /// Calls every `invalidate_range_start`; returns the last failure, or 0.
+    ///
+    /// # Safety
+    /// `range` is valid.
+    // SPEC: HS-4 HS-5 HS-6
+    pub unsafe fn invalidate_start(
+        &self,
+        range: *const mmu_notifier_range,
+        counted: bool,
+    ) -> c_int {
+        let mut result = 0;
+        // SAFETY: The caller's promise.
+        let blockable = unsafe { (*range).flags } & MMU_NOTIFIER_RANGE_BLOCKABLE != 0;
+        self.walk(START, counted, |subscription, ops| {
+            if let Some(start) = ops.invalidate_range_start {
+                // SAFETY: The notifier is alive and the range valid.
+                let answer = unsafe { start(subscription, range) };
+                if answer != 0 {
+                    report_failed_start(ops, answer, blockable);
+                    result = answer;
+                }
+            }
+            true
+        });
+        result
+    }
+
+    /// Calls every `invalidate_range_end`.
+    ///
+    /// # Safety
+    /// `range` is valid.
+    // SPEC: HS-7 RE-1
+    pub unsafe fn invalidate_end(&self, range: *const mmu_notifier_range, counted: bool) {
+        self.walk(END, counted, |subscription, ops| {
+            if let Some(end) = ops.invalidate_range_end {
+                // SAFETY: The notifier is alive and the range valid.
+                unsafe { end(subscription, range) };
+            }
+            true
+        });
+    }
+
+    /// Calls every `release`.
+    // SPEC: RL-2
+    pub fn release(&self) {
+        self.walk(c"release", false, |subscription, ops| {
+            if let Some(release) = ops.release {
+                // SAFETY: The notifier is alive.
+                unsafe { release(subscription, self.mm) };
+            }
+            true
+        });
+    }
+
+    /// Calls `release` of one notifier that is linked.
+    ///
+    /// # Safety
+    /// `subscription` is valid.
+    // SPEC: UN-2
+    pub unsafe fn release_one(&self, subscription: *mut mmu_notifier) {
+        self.frame.now(c"release", false);
+        // SAFETY: The caller's promise.
+        let release = unsafe { (*(*subscription).ops).release };
+        if let Some(release) = release {
+            // SAFETY: As above.
+            self.frame.run(|| unsafe { release(subscription, self.mm) });
+        }
+    }
+
+    /// The or of what every `clear_flush_young` of `[start, end)` says.
+    // SPEC: YG-1
+    pub fn clear_flush_young(&self, start: c_ulong, end: c_ulong) -> c_int {
+        let mut young = 0;
+        self.walk(c"clear_flush_young", false, |subscription, ops| {
+            if let Some(op) = ops.clear_flush_young {
+                // SAFETY: The notifier is alive.
+                young |= unsafe { op(subscription, self.mm, start, end) };
+            }
+            true
+        });
+        young
+    }
+
+    /// The or of what every `clear_young` of `[start, end)` says.
+    // SPEC: YG-1
+    pub fn clear_young(&self, start: c_ulong, end: c_ulong) -> c_int {
+        let mut young = 0;
+        self.walk(c"clear_young", false, |subscription, ops| {
+            if let Some(op) = ops.clear_young {
+                // SAFETY: The notifier is alive.
+                young |= unsafe { op(subscription, self.mm, start, end) };
+            }
+            true
+        });
+        young
+    }
+
+    /// The first answer of a `test_young` of `address` that is not 0.
+    // SPEC: YG-2
+    pub fn test_young(&self, address: c_ulong) -> c_int {
+        let mut young = 0;
+        self.walk(c"test_young", false, |subscription, ops| {
+            if let Some(op) = ops.test_young {
+                // SAFETY: The notifier is alive.
+                young = unsafe { op(subscription, self.mm, address) };
+            }
+            young == 0
+        });
+        young
+    }
+
+    /// Calls every `change_pte`.
+    // SPEC: YG-3
+    pub fn change_pte(&self, address: c_ulong, pte: pte_t) {
+        self.walk(c"change_pte", false, |subscription, ops| {
+            if let Some(op) = ops.change_pte {
+                // SAFETY: The notifier is alive.
+                unsafe { op(subscription, self.mm, address, pte) };
+            }
+            true
+        });
+    }
+
+    /// Calls every `arch_invalidate_secondary_tlbs` of `[start, end)`.
+    // SPEC: YG-3
+    pub fn arch_invalidate_secondary_tlbs(&self, start: c_ulong, end: c_ulong) {
+        self.walk(
+            c"arch_invalidate_secondary_tlbs",
+            false,
+            |subscription, ops| {
+                if let Some(op) = ops.arch_invalidate_secondary_tlbs {
+                    // SAFETY: The notifier is alive.
+                    unsafe { op(subscription, self.mm, start, end) };
+                }
+                true
+            },
+        );
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        WALKS.read_unlock(self.cookie);
+    }
+}
+
+/// A start op failed: a note, and warnings for what the contract forbids.
+// SPEC: HS-5
+fn report_failed_start(ops: &mmu_notifier_ops, answer: c_int, blockable: bool) {
+    let op = ops
+        .invalidate_range_start
+        .map_or(ptr::null(), |op| op as *const _);
+    let of = |rule: &'static crate::report::Rule| {
+        rule.broken_by(FUNCTION_OF_START)
+            .inside(START)
+            .about(op)
+            .value(answer.into())
+    };
+    of(&HS_5_INFO).report();
+    if blockable || answer != -libc::EAGAIN {
+        of(&HS_5_ANSWER).report();
+    }
+    if ops.invalidate_range_end.is_some() {
+        of(&HS_5_END).report();
+    }
+}

@@ -1,0 +1,157 @@
+//! Events: the start and the end of a range, and the end of the address space (SPEC 3.1, 3.3, 3.11).
+
+use core::ffi::{CStr, c_ulong};
+use core::ptr;
+
+use super::{Intervals, READ_BEGIN, REMOVE, node_of, sub_of_node};
+use crate::abi::mm::mm_struct;
+use crate::abi::notifier::{
+    MMU_NOTIFIER_RANGE_BLOCKABLE, mmu_interval_notifier as Sub, mmu_notifier_range,
+};
+use crate::index;
+use crate::report::{DV_8, Error, II_10, RL_1, RS_5, Result, Rule};
+use crate::thread::{self, Frame, Kind};
+
+const INVALIDATE: &CStr = c"invalidate";
+const FUNCTION_OF_START: &CStr = c"mmu_notifier_invalidate_range_start";
+const FUNCTION_OF_END: &CStr = c"mmu_notifier_invalidate_range_end";
+const FUNCTION_OF_RELEASE: &CStr = c"mmput";
+
+/// What a notifier's `false` means.
+enum Refusal {
+    /// It refuses: the range is not blockable.
+    Stop,
+    /// It may not, and is told so by this rule.
+    Warn(&'static Rule, &'static CStr),
+}
+
+impl Intervals {
+    /// Counts `range` in and calls each interval notifier that it touches.
+    ///
+    /// # Errors
+    /// EAGAIN: one refused a non-blockable range, which is counted out again.
+    ///
+    /// # Safety
+    /// `range` is valid, and so is every notifier that was inserted.
+    // SPEC: RS-1 RS-4 RS-5
+    pub unsafe fn start(&self, range: *const mmu_notifier_range) -> Result<()> {
+        // SAFETY: The caller's promise.
+        let blockable = unsafe { (*range).flags } & MMU_NOTIFIER_RANGE_BLOCKABLE != 0;
+        let refusal = if blockable {
+            Refusal::Warn(&RS_5, FUNCTION_OF_START)
+        } else {
+            Refusal::Stop
+        };
+        // SAFETY: The caller's promise.
+        unsafe { self.start_with(range, &refusal) }
+    }
+
+    /// Tells each interval notifier that `range`, everything, ends for good; then counts the range out.
+    ///
+    /// # Errors
+    /// Misuse of `ops` only.
+    ///
+    /// # Safety
+    /// As `start`.
+    // SPEC: RL-1
+    pub unsafe fn release(&self, range: *const mmu_notifier_range) -> Result<()> {
+        let refusal = Refusal::Warn(&RL_1, FUNCTION_OF_RELEASE);
+        // SAFETY: The caller's promise.
+        unsafe { self.start_with(range, &refusal) }?;
+        self.end()
+    }
+
+    /// Counts a range out. The last one ends the busy period.
+    ///
+    /// # Errors
+    /// DV-8: no range is counted in; nothing is changed.
+    // SPEC: RE-2 RE-3 RE-5 DV-8
+    pub fn end(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.active == 0 {
+            return Err(DV_8.broken_by(FUNCTION_OF_END).into());
+        }
+        state.active -= 1;
+        let ended = state.active == 0 && state.end_busy_period();
+        drop(state);
+        thread::range_ended(self.key());
+        if ended {
+            self.readers.wake_all(READ_BEGIN);
+            self.removers.wake_all(REMOVE);
+        }
+        Ok(())
+    }
+
+    unsafe fn start_with(&self, range: *const mmu_notifier_range, refusal: &Refusal) -> Result<()> {
+        // SAFETY: The caller's promise.
+        let (mm, start, last) =
+            unsafe { ((*range).mm, (*range).start, (*range).end.wrapping_sub(1)) };
+        let (first, seq) = self.count_in(start, last);
+        if first.is_null() {
+            return Ok(());
+        }
+        let frame = Frame::new(Kind::Interval, mm.cast::<mm_struct>().cast(), INVALIDATE);
+        frame.now(INVALIDATE, true);
+        // SAFETY: `seq` is odd and this range is counted, so the index is frozen until `end`.
+        let result = frame.run(|| unsafe { call_each(first, range, start, last, seq, refusal) });
+        if result.is_err() {
+            self.end()?;
+        }
+        result
+    }
+
+    /// Counts a range in. Returns the first notifier that it touches, and the sequence number for the callbacks.
+    // SPEC: RS-1 RS-9 ST-5
+    fn count_in(&self, start: c_ulong, last: c_ulong) -> (*mut Sub, c_ulong) {
+        let mut state = self.state.lock();
+        state.active += 1;
+        let first = state.index.first(start, last);
+        let turns_odd = !first.is_null() && !state.is_odd();
+        if turns_odd {
+            state.seq |= 1;
+        }
+        let seq = state.seq;
+        drop(state);
+        thread::range_started(self.key());
+        if turns_odd {
+            // SPEC: RB-5: who collided with an even number waits for this.
+            self.readers.wake_all(READ_BEGIN);
+        }
+        (sub_of_node(first), seq)
+    }
+}
+
+/// Calls `invalidate` of `first` and of all that follow it and intersect `[start, last]`.
+// SPEC: RS-2 RS-3 RS-6
+unsafe fn call_each(
+    first: *mut Sub,
+    range: *const mmu_notifier_range,
+    start: c_ulong,
+    last: c_ulong,
+    seq: c_ulong,
+    refusal: &Refusal,
+) -> Result<()> {
+    let mut sub = first;
+    while !sub.is_null() {
+        // SAFETY: In the frozen index, hence valid; the driver keeps its ops.
+        let Some(invalidate) = (unsafe { (*(*sub).ops).invalidate }) else {
+            return Err(II_10.broken_by(FUNCTION_OF_START).about(sub.cast()).into());
+        };
+        // SAFETY: As above; the range is the caller's.
+        if !unsafe { invalidate(sub, range, seq) } {
+            match refusal {
+                Refusal::Stop => return Err(Error::Errno(libc::EAGAIN)),
+                Refusal::Warn(rule, function) => {
+                    let address = ptr::with_exposed_provenance(invalidate as usize);
+                    rule.broken_by(function)
+                        .inside(INVALIDATE)
+                        .about(address)
+                        .report();
+                }
+            }
+        }
+        // SAFETY: The index is frozen.
+        sub = sub_of_node(unsafe { index::next(node_of(sub), start, last) });
+    }
+    Ok(())
+}

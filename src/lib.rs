@@ -1,0 +1,25 @@
+//! The Linux kernel's MMU-notifier contract as a userspace library: the core.
+//!
+//! A device that keeps its own copy of a page table must drop its copies before the pages go away. Subscribers register
+//! on an address space and are called before and after ranges of it change; interval notifiers add a collision-retry
+//! protocol. `docs/spec/SPEC.md` is the contract, rule by rule; `ARCHITECTURE.md` is the map of this crate.
+//!
+//! The C library `libmmu_notifier` is this crate behind the crate `mmu-notifier-ffi`, which has no logic of its own.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!(
+    "mmu-notifier needs a 64-bit Linux target: sequence numbers and addresses are 64-bit"
+);
+
+pub mod abi;
+pub mod chain;
+pub mod index;
+pub mod interval;
+pub mod mm;
+pub mod report;
+pub mod srcu;
+pub mod sync;
+pub mod thread;
+
+/// Version of the library, `MAJOR.MINOR.PATCH`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

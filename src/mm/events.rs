@@ -1,0 +1,232 @@
+//! Events: ranges, the end of an address space, accessed bits, single entries, secondary TLBs (SPEC 3.1 to 3.3, 3.11, 3.12).
+//!
+//! They take no lock of DV-2 and do not check for one. Nothing here allocates.
+
+use core::ffi::{CStr, c_int, c_ulong};
+
+use super::argument;
+use super::lifetime::opaque;
+use super::subscriptions::{self, Subscriptions};
+use crate::abi::mm::mm_struct;
+use crate::abi::notifier::{
+    MMU_NOTIFIER_RANGE_BLOCKABLE, mmu_notifier_event::MMU_NOTIFY_RELEASE, mmu_notifier_range,
+};
+use crate::abi::types::pte_t;
+use crate::chain::{self, Section};
+use crate::report::{DV_7, Error, Result};
+use crate::thread;
+
+/// The subscriptions of the mm of `range`.
+unsafe fn of_range<'a>(
+    range: *const mmu_notifier_range,
+    function: &'static CStr,
+) -> Result<Option<&'a Subscriptions>> {
+    argument(range, function)?;
+    // SAFETY: The caller of the event passes a valid range.
+    let mm = unsafe { (*range).mm };
+    // SAFETY: As above.
+    unsafe { of_mm(mm, function) }
+}
+
+unsafe fn of_mm<'a>(
+    mm: *mut mm_struct,
+    function: &'static CStr,
+) -> Result<Option<&'a Subscriptions>> {
+    argument(mm, function)?;
+    // SAFETY: The caller of the event passes a valid mm.
+    Ok(unsafe { subscriptions::of(mm) })
+}
+
+/// A range is about to change: intervals first, then the chain. `Ok(0)`, or what the chain's last failing start said.
+///
+/// # Errors
+/// EAGAIN: an interval notifier refused a non-blockable range. DV-14; II-10.
+///
+/// # Safety
+/// `range` is NULL or valid, its mm too, and every subscriber keeps the contract.
+// SPEC: HS-1 HS-2 HS-7 HS-8 HS-9 HS-10 DV-1
+pub unsafe fn invalidate_range_start(range: *mut mmu_notifier_range) -> Result<c_int> {
+    const FUNCTION: &CStr = c"mmu_notifier_invalidate_range_start";
+    // SAFETY: The caller's promise.
+    unsafe {
+        let Some(subscriptions) = of_range(range, FUNCTION)? else {
+            return Ok(0);
+        };
+        let counted = subscriptions.has_itree();
+        if counted {
+            subscriptions.intervals.start(range)?;
+        }
+        if subscriptions.chain.is_empty() {
+            return Ok(0);
+        }
+        let section = Section::enter(&subscriptions.chain, (*range).mm);
+        let answer = section.invalidate_start(range, counted);
+        if answer != 0 {
+            let blockable = (*range).flags & MMU_NOTIFIER_RANGE_BLOCKABLE != 0;
+            if counted && !blockable {
+                subscriptions.intervals.end()?;
+            }
+            section.invalidate_end(range, counted && blockable);
+        }
+        Ok(answer)
+    }
+}
+
+/// A range has changed: intervals first, then the chain.
+///
+/// # Errors
+/// DV-8: there was no start; the chain's ends have run all the same. DV-14.
+///
+/// # Safety
+/// As [`invalidate_range_start`].
+// SPEC: RE-1 RE-5 DV-8
+pub unsafe fn invalidate_range_end(range: *mut mmu_notifier_range) -> Result<()> {
+    const FUNCTION: &CStr = c"mmu_notifier_invalidate_range_end";
+    // SAFETY: The caller's promise.
+    unsafe {
+        let Some(subscriptions) = of_range(range, FUNCTION)? else {
+            return Ok(());
+        };
+        let result = if subscriptions.has_itree() {
+            subscriptions.intervals.end()
+        } else {
+            Ok(())
+        };
+        if !subscriptions.chain.is_empty() {
+            Section::enter(&subscriptions.chain, (*range).mm).invalidate_end(range, false);
+        }
+        result
+    }
+}
+
+/// The address space ends: every interval notifier hears of a RELEASE of everything, then every `release` runs, the
+/// list is emptied, and all walks are waited for.
+///
+/// # Errors
+/// DV-7: the wait would be for the callback that makes the call. DV-14; II-10.
+///
+/// # Safety
+/// `mm` is NULL or valid.
+// SPEC: RL-1 RL-2 RL-3 RL-4 RL-5
+pub unsafe fn release(mm: *mut mm_struct) -> Result<()> {
+    const FUNCTION: &CStr = c"mmu_notifier_release";
+    // SAFETY: The caller's promise.
+    let Some(subscriptions) = (unsafe { of_mm(mm, FUNCTION) })? else {
+        return Ok(());
+    };
+    if subscriptions.has_itree() {
+        let range = mmu_notifier_range {
+            mm,
+            start: 0,
+            end: c_ulong::MAX,
+            flags: MMU_NOTIFIER_RANGE_BLOCKABLE,
+            event: MMU_NOTIFY_RELEASE.into(),
+            owner: core::ptr::null_mut(),
+        };
+        // SAFETY: The caller's promise.
+        unsafe { subscriptions.intervals.release(&raw const range) }?;
+    }
+    if subscriptions.chain.is_empty() {
+        return Ok(());
+    }
+    if let Some(op) = thread::inside_section() {
+        return Err(Error::from(
+            DV_7.broken_by(FUNCTION).inside(op).about(opaque(mm)),
+        ));
+    }
+    let section = Section::enter(&subscriptions.chain, mm);
+    section.release();
+    subscriptions.chain.lock().unlink_all();
+    drop(section);
+    chain::synchronize();
+    Ok(())
+}
+
+/// Runs `walk` over the chain of `mm`, if there is one; `none` otherwise.
+unsafe fn on_chain<T>(
+    mm: *mut mm_struct,
+    function: &'static CStr,
+    none: T,
+    walk: impl FnOnce(&Section<'_>) -> T,
+) -> Result<T> {
+    // SAFETY: The caller of the event passes a valid mm.
+    Ok(match unsafe { of_mm(mm, function) }? {
+        Some(subscriptions) => walk(&Section::enter(&subscriptions.chain, mm)),
+        None => none,
+    })
+}
+
+/// Tests and clears the accessed state of `[start, end)` and flushes it: the or of all answers.
+///
+/// # Errors
+/// DV-14.
+///
+/// # Safety
+/// `mm` is NULL or valid.
+// SPEC: YG-1 YG-4
+pub unsafe fn clear_flush_young(mm: *mut mm_struct, start: c_ulong, end: c_ulong) -> Result<c_int> {
+    let walk = |section: &Section<'_>| section.clear_flush_young(start, end);
+    // SAFETY: The caller's promise.
+    unsafe { on_chain(mm, c"mmu_notifier_clear_flush_young", 0, walk) }
+}
+
+/// Tests and clears the accessed state of `[start, end)`: the or of all answers.
+///
+/// # Errors
+/// DV-14.
+///
+/// # Safety
+/// `mm` is NULL or valid.
+// SPEC: YG-1 YG-4
+pub unsafe fn clear_young(mm: *mut mm_struct, start: c_ulong, end: c_ulong) -> Result<c_int> {
+    let walk = |section: &Section<'_>| section.clear_young(start, end);
+    // SAFETY: The caller's promise.
+    unsafe { on_chain(mm, c"mmu_notifier_clear_young", 0, walk) }
+}
+
+/// Tests the accessed state of the page at `address`: the first answer that is not 0.
+///
+/// # Errors
+/// DV-14.
+///
+/// # Safety
+/// `mm` is NULL or valid.
+// SPEC: YG-2 YG-4
+pub unsafe fn test_young(mm: *mut mm_struct, address: c_ulong) -> Result<c_int> {
+    let walk = |section: &Section<'_>| section.test_young(address);
+    // SAFETY: The caller's promise.
+    unsafe { on_chain(mm, c"mmu_notifier_test_young", 0, walk) }
+}
+
+/// The entry of `address` is about to be replaced by `pte`.
+///
+/// # Errors
+/// DV-14.
+///
+/// # Safety
+/// `mm` is NULL or valid.
+// SPEC: YG-3 YG-4
+pub unsafe fn change_pte(mm: *mut mm_struct, address: c_ulong, pte: pte_t) -> Result<()> {
+    let walk = |section: &Section<'_>| section.change_pte(address, pte);
+    // SAFETY: The caller's promise.
+    unsafe { on_chain(mm, c"mmu_notifier_change_pte", (), walk) }
+}
+
+/// TLBs that share the CPU's page table must drop `[start, end)`.
+///
+/// # Errors
+/// DV-14.
+///
+/// # Safety
+/// `mm` is NULL or valid.
+// SPEC: YG-3 YG-4
+pub unsafe fn arch_invalidate_secondary_tlbs(
+    mm: *mut mm_struct,
+    start: c_ulong,
+    end: c_ulong,
+) -> Result<()> {
+    const FUNCTION: &CStr = c"mmu_notifier_arch_invalidate_secondary_tlbs";
+    let walk = |section: &Section<'_>| section.arch_invalidate_secondary_tlbs(start, end);
+    // SAFETY: The caller's promise.
+    unsafe { on_chain(mm, FUNCTION, (), walk) }
+}

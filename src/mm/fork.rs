@@ -1,0 +1,137 @@
+//! fork: the child gets a process mm without subscriptions; other mms come along as memory (DV-13).
+//!
+//! Three phases. Before: every lock of the library is taken, outermost first, and the worker is between two callbacks.
+//! In the parent: everything is released, nothing has changed. In the child: the same, but what other threads were in the
+//! middle of is over: their sleeps, their sections, their ranges, their locks.
+//!
+//! The handlers are registered when the library is loaded, before the program can register its own: so handlers of the
+//! program run while the library still works, or works again.
+//!
+//! Lock order: registry, then for each mm its two semaphores, its interval lock and its chain lock, then the domain of
+//! walks, the worker, the report handler. No other code takes two of them.
+
+use super::lifetime::{count, users};
+use super::registry::{self, process_mm};
+use super::subscriptions::{self, Subscriptions};
+use super::{notifiers, task};
+use crate::abi::mm::{mm_struct, mmu_notifier_subscriptions};
+use crate::chain::{self, WALKS};
+use crate::report;
+use crate::sync::Ordering;
+
+/// Runs when the library is loaded, or the program that contains it.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static REGISTER: extern "C" fn() = {
+    extern "C" fn register() {
+        // SAFETY: The handlers take no arguments and never unwind. Without memory for three pointers at load time there is
+        // no program to speak of.
+        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    }
+    register
+};
+
+extern "C" fn prepare() {
+    // Waits while it holds nothing.
+    notifiers::WORKER.hold_for_fork();
+    registry::hold_for_fork();
+    // SAFETY: The list is held.
+    unsafe { registry::each(|mm| hold(mm)) };
+    WALKS.hold_for_fork();
+    report::hold_for_fork();
+}
+
+extern "C" fn parent() {
+    // SAFETY: All of it is held since `prepare`, by this thread.
+    unsafe {
+        report::release_after_fork();
+        WALKS.release_in_parent();
+        registry::each(|mm| release_in_parent(mm));
+        registry::release_after_fork();
+        notifiers::WORKER.release_in_parent();
+    }
+}
+
+extern "C" fn child() {
+    // SAFETY: All of it is held since `prepare`, by this thread's image in the parent; there is one thread.
+    unsafe {
+        report::release_after_fork();
+        chain::release_walks_in_child();
+        registry::each(|mm| release_in_child(mm));
+        renew_process_mm();
+        registry::release_after_fork();
+        notifiers::WORKER
+            .release_in_child(|head| (*notifiers::notifier_of_rcu(head)).mm == process_mm());
+    }
+    task::after_fork_in_child();
+}
+
+unsafe fn hold(mm: *mut mm_struct) {
+    // SAFETY: A listed mm is valid.
+    unsafe {
+        (*mm).mmap_lock.hold_for_fork();
+        (*mm).rmap_lock.hold_for_fork();
+        each_subscriptions(mm, |subscriptions| {
+            subscriptions.intervals.hold_for_fork();
+            subscriptions.chain.hold_for_fork();
+        });
+    }
+}
+
+unsafe fn release_in_parent(mm: *mut mm_struct) {
+    // SAFETY: Held since `prepare`.
+    unsafe {
+        each_subscriptions(mm, |subscriptions| {
+            subscriptions.chain.release_after_fork();
+            subscriptions.intervals.release_in_parent();
+        });
+        (*mm).rmap_lock.release_in_parent();
+        (*mm).mmap_lock.release_in_parent();
+    }
+}
+
+unsafe fn release_in_child(mm: *mut mm_struct) {
+    // SAFETY: Held since `prepare`.
+    unsafe {
+        each_subscriptions(mm, |subscriptions| {
+            subscriptions.chain.release_after_fork();
+            subscriptions.intervals.release_in_child();
+        });
+        (*mm).rmap_lock.release_in_child();
+        (*mm).mmap_lock.release_in_child();
+    }
+}
+
+/// Visits what an mm has, and what it inherited.
+unsafe fn each_subscriptions(mm: *mut mm_struct, visit: impl Fn(&Subscriptions)) {
+    // SAFETY: The caller passes a listed mm.
+    unsafe {
+        if let Some(own) = subscriptions::of(mm) {
+            visit(own);
+        }
+        let mut inherited = (*mm).inherited.cast::<Subscriptions>();
+        while let Some(subscriptions) = inherited.as_ref() {
+            visit(subscriptions);
+            inherited = subscriptions.inherited_earlier;
+        }
+    }
+}
+
+/// The child's process mm starts as a new one does. What it had is kept aside: this thread may be in the middle of a walk
+/// of it, and exit handlers will end registrations that only the parent has (DV-13).
+unsafe fn renew_process_mm() {
+    let mm = process_mm();
+    // SAFETY: Valid always; there is one thread.
+    unsafe {
+        let old = subscriptions::raw(mm);
+        if !old.is_null() {
+            (*old).inherited_earlier = (*mm).inherited.cast();
+            (*mm).inherited = old.cast::<mmu_notifier_subscriptions>();
+            subscriptions::publish(mm, core::ptr::null_mut());
+        }
+        // ORDERING: Relaxed: one thread.
+        users(mm).store(1, Ordering::Relaxed);
+        // ORDERING: Relaxed: one thread.
+        count(mm).store(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,159 @@
+//! Interval notifiers: insert, remove, read_begin (SPEC 3.4, 3.6, 3.7). The references to the mm are taken here.
+
+use core::ffi::{CStr, c_ulong};
+
+use super::lifetime::{count, has_users, mmdrop, opaque};
+use super::{argument, locks, notifiers, subscriptions};
+use crate::abi::mm::mm_struct;
+use crate::abi::notifier::{mmu_interval_notifier, mmu_interval_notifier_ops};
+use crate::interval::Insert;
+use crate::report::{DV_9_REMOVE, II_1, RB_1, Result};
+use crate::sync::Ordering;
+
+/// Inserts `interval_sub` for `length` bytes from `start`. Takes mmap_lock for writing if the mm never had an interval.
+///
+/// # Errors
+/// EOVERFLOW: `length` is 0, or the end lies beyond 2^64; EINVAL (II-4, DV-9); ENOMEM; DV-14; RG-1.
+///
+/// # Safety
+/// Pointers are NULL or valid; the notifier until it was removed; the caller owns a user of `mm`.
+// SPEC: II-1 II-3 II-11
+pub unsafe fn insert(
+    interval_sub: *mut mmu_interval_notifier,
+    mm: *mut mm_struct,
+    start: c_ulong,
+    length: c_ulong,
+    ops: *const mmu_interval_notifier_ops,
+) -> Result<()> {
+    const FUNCTION: &CStr = c"mmu_interval_notifier_insert";
+    let turn_on = || {
+        // SAFETY: The mm is valid once this runs.
+        unsafe { notifiers::with_mmap_lock(mm, FUNCTION, || notifiers::add_itree(mm, FUNCTION)) }
+    };
+    // SAFETY: The caller's promise.
+    unsafe { insert_with(interval_sub, mm, start, length, ops, FUNCTION, turn_on) }
+}
+
+/// As [`insert`], with mmap_lock held for writing by the caller.
+///
+/// # Errors
+/// As [`insert`].
+///
+/// # Safety
+/// As [`insert`].
+// SPEC: II-1
+pub unsafe fn insert_locked(
+    interval_sub: *mut mmu_interval_notifier,
+    mm: *mut mm_struct,
+    start: c_ulong,
+    length: c_ulong,
+    ops: *const mmu_interval_notifier_ops,
+) -> Result<()> {
+    const FUNCTION: &CStr = c"mmu_interval_notifier_insert_locked";
+    argument(mm, FUNCTION)?;
+    // SAFETY: The caller's promise.
+    unsafe {
+        if !locks::is_write_locked(mm) {
+            II_1.broken_by(FUNCTION).about(mm.cast()).report();
+        }
+        let turn_on = || notifiers::add_itree(mm, FUNCTION);
+        insert_with(interval_sub, mm, start, length, ops, FUNCTION, turn_on)
+    }
+}
+
+/// `turn_on` registers the mm's interest in intervals, if it has none.
+unsafe fn insert_with(
+    interval_sub: *mut mmu_interval_notifier,
+    mm: *mut mm_struct,
+    start: c_ulong,
+    length: c_ulong,
+    ops: *const mmu_interval_notifier_ops,
+    function: &'static CStr,
+    turn_on: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    argument(interval_sub, function)?;
+    argument(mm, function)?;
+    argument(ops, function)?;
+    // SAFETY: The caller of `insert` promises valid objects.
+    unsafe {
+        // SPEC: II-3
+        if !subscriptions::of(mm).is_some_and(subscriptions::Subscriptions::has_itree) {
+            turn_on()?;
+        }
+        let Some(subscriptions) = subscriptions::of(mm) else {
+            return Ok(());
+        };
+        let mm_has_users = has_users(mm);
+        // SPEC: II-5. Taken first: another thread may remove the notifier as soon as it is in.
+        // ORDERING: Relaxed: the caller holds a reference.
+        count(mm).fetch_add(1, Ordering::Relaxed);
+        let new = Insert {
+            sub: interval_sub,
+            mm,
+            ops,
+            start,
+            length,
+            mm_has_users,
+        };
+        let result = subscriptions.intervals.insert(&new);
+        if result.is_err() {
+            // ORDERING: Relaxed: not the last one; the caller still holds its own.
+            count(mm).fetch_sub(1, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+/// Removes `interval_sub`; sleeps while a busy period may still call it. Afterwards its memory is the caller's.
+///
+/// # Errors
+/// DV-14; DV-9: it is not inserted, ignored; DV-7: the call would wait for the callback that makes it.
+///
+/// # Safety
+/// `interval_sub` is NULL or valid, and so is its `mm`.
+// SPEC: IR-1 IR-7 IR-8
+pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
+    const FUNCTION: &CStr = c"mmu_interval_notifier_remove";
+    argument(interval_sub, FUNCTION)?;
+    // SAFETY: The caller's promise.
+    unsafe {
+        let mm = (*interval_sub).mm;
+        argument(mm, FUNCTION)?;
+        // SPEC: DV-13
+        let inherited = |s: &subscriptions::Subscriptions| s.intervals.forget(interval_sub);
+        if subscriptions::end_inherited(mm, inherited) {
+            return Ok(());
+        }
+        let Some(subscriptions) = subscriptions::of(mm) else {
+            return Err(DV_9_REMOVE
+                .broken_by(FUNCTION)
+                .about(interval_sub.cast())
+                .into());
+        };
+        subscriptions.intervals.remove(interval_sub, opaque(mm))?;
+        mmdrop(mm)
+    }
+}
+
+/// Begins a collision-retry read of what `interval_sub` covers; sleeps while a change of it is under way. The number goes
+/// to mmu_interval_read_retry().
+///
+/// # Errors
+/// DV-14; RB-1: its mm never had an interval; DV-7: the call would wait for the callback that makes it.
+///
+/// # Safety
+/// `interval_sub` is NULL or inserted.
+// SPEC: RB-1
+pub unsafe fn read_begin(interval_sub: *mut mmu_interval_notifier) -> Result<c_ulong> {
+    const FUNCTION: &CStr = c"mmu_interval_read_begin";
+    argument(interval_sub, FUNCTION)?;
+    // SAFETY: The caller's promise.
+    unsafe {
+        let mm = (*interval_sub).mm;
+        argument(mm, FUNCTION)?;
+        let Some(subscriptions) = subscriptions::of(mm) else {
+            return Err(RB_1.broken_by(FUNCTION).about(interval_sub.cast()).into());
+        };
+        subscriptions.intervals.read_begin(interval_sub, opaque(mm))
+    }
+}

@@ -1,0 +1,59 @@
+//! The address space (floor 4): who exists and for how long, who subscribes, and which events reach them.
+//!
+//! Owns: the references of SPEC 3.14 (an mm owns its subscriptions and each subscription pins its mm: that circle stays
+//! in this room), the registry of all mms, the process's own mm, `current`, and the worker's work.
+//!
+//! It composes: at the start and at the end of a range intervals come first, the chain second (HS-1, RE-1).
+//!
+//! Lock order: mmap_lock (rank 1), reverse-map lock (2), then one of the leaves: interval lock, chain lock, the grace
+//! period's lock, the worker's lock, the registry's lock. No leaf is held while another is taken, except by fork, which
+//! takes them in the order of `fork.rs`. No leaf is held while a callback, an op or a report handler runs.
+//!
+//! Arguments are raw pointers because this is what both the C face and an mm's intrusive structures have; NULL is
+//! answered with DV-14, anything else is the caller's promise.
+#![expect(
+    unsafe_code,
+    reason = "the ABI is made of raw pointers and intrusive structs"
+)]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "accesses to one live object"
+)]
+
+mod events;
+mod fork;
+mod intervals;
+mod lifetime;
+mod locks;
+mod notifiers;
+mod producers;
+mod registry;
+mod subscriptions;
+mod task;
+
+pub use events::{
+    arch_invalidate_secondary_tlbs, change_pte, clear_flush_young, clear_young,
+    invalidate_range_end, invalidate_range_start, release, test_young,
+};
+pub use intervals::{insert, insert_locked, read_begin, remove};
+pub use lifetime::{
+    mm_alloc, mmdrop, mmget, mmget_not_zero, mmgrab, mmput, mmput_async, subscriptions_destroy,
+};
+pub use locks::{LockKind, assert_locked, assert_write_locked, rmap, semaphore};
+pub use notifiers::{get_locked, put, register, register_locked, synchronize, unregister};
+pub use producers::{madvise, mmap, mprotect, mremap, munmap};
+pub use task::{current, get_task_mm, kthread_unuse_mm, kthread_use_mm};
+
+use core::ffi::CStr;
+
+use crate::report::{DV_14_ARGUMENT, Result};
+
+/// Refuses a NULL argument of `function`.
+// SPEC: DV-14
+pub fn argument<T>(pointer: *const T, function: &'static CStr) -> Result<()> {
+    if pointer.is_null() {
+        Err(DV_14_ARGUMENT.broken_by(function).into())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,458 @@
+//! Notifiers of a whole address space: register, unregister, get, put, synchronize (SPEC 3.8 to 3.10, 3.13).
+//!
+//! A registered notifier carries `REGISTERED` in its `rcu.func`, which drivers never look at, until it is unregistered or
+//! its last put is made; then the word is the worker's (`srcu::Worker`). That is how a second unregister is told from
+//! the first one after mm exit has unlinked the notifier (DV-9).
+
+use core::ffi::{CStr, c_uint, c_void};
+use core::mem::offset_of;
+
+use super::lifetime::{count, has_users, mmdrop, opaque};
+use super::subscriptions::{self, Subscriptions};
+use super::{argument, lifetime, locks, task};
+use crate::abi::mm::mm_struct;
+use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops};
+use crate::abi::types::callback_head;
+use crate::chain::{self, GENERATIONS, Section, WALKS};
+use crate::report::{
+    DV_7, DV_9_REGISTER, DV_9_UNREGISTER, DV_14_ALLOC, DV_14_ALLOC_OP, Error, GP_1, GP_5, GP_7,
+    RG_1_LOCK, RG_1_USERS, RG_2, Result, UN_1,
+};
+use crate::srcu::{Worker, WorkerOps};
+use crate::sync::Ordering;
+use crate::thread::{self, Frame, Kind};
+
+/// Runs what puts owe, and the ends of address spaces that mmput_async() could not run itself.
+pub(super) static WORKER: Worker<GENERATIONS> = Worker::new(
+    &WALKS,
+    WorkerOps {
+        begin: task::begin_worker,
+        call: free_work,
+        work: lifetime::exit_work,
+    },
+);
+
+/// "mmunotif": a word that no ticket and no function has.
+const REGISTERED: usize = 0x6d6d_756e_6f74_6966;
+
+const MAX_ERRNO: usize = 4095;
+
+/// The word of a notifier that says whether it is registered.
+unsafe fn stamp(subscription: *mut mmu_notifier) -> *mut usize {
+    // SAFETY: The caller passes a valid notifier; only an address is computed.
+    unsafe { (&raw mut (*subscription).rcu.func).cast() }
+}
+
+/// Registers `subscription`, whose `ops` is set: takes mmap_lock for writing.
+///
+/// # Errors
+/// ENOMEM; EINVAL (RG-2, DV-9); DV-14; RG-1: the address space has no users.
+///
+/// # Safety
+/// Pointers are NULL or valid; the notifier until it was unregistered or freed; the caller owns a user of `mm`.
+// SPEC: RG-8
+pub unsafe fn register(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> Result<()> {
+    const FUNCTION: &CStr = c"mmu_notifier_register";
+    argument(subscription, FUNCTION)?;
+    argument(mm, FUNCTION)?;
+    // SAFETY: The caller's promise.
+    unsafe { with_mmap_lock(mm, FUNCTION, || add(subscription, mm, FUNCTION)) }
+}
+
+/// As [`register`], with mmap_lock held for writing by the caller.
+///
+/// # Errors
+/// As [`register`].
+///
+/// # Safety
+/// As [`register`].
+// SPEC: RG-1
+pub unsafe fn register_locked(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> Result<()> {
+    const FUNCTION: &CStr = c"__mmu_notifier_register";
+    argument(subscription, FUNCTION)?;
+    argument(mm, FUNCTION)?;
+    // SAFETY: The caller's promise.
+    unsafe {
+        if !locks::is_write_locked(mm) {
+            RG_1_LOCK.broken_by(FUNCTION).about(mm.cast()).report();
+        }
+        add(subscription, mm, FUNCTION)
+    }
+}
+
+/// Runs `act` with mmap_lock held for writing.
+pub(super) unsafe fn with_mmap_lock<T>(
+    mm: *mut mm_struct,
+    function: &'static CStr,
+    act: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    // SAFETY: The caller passes a valid mm.
+    unsafe {
+        locks::semaphore().write_lock(mm, function)?;
+        let result = act();
+        locks::semaphore().write_unlock(mm, function)?;
+        result
+    }
+}
+
+/// Registers a notifier. mmap_lock is held; the reverse-map lock is taken here.
+unsafe fn add(
+    subscription: *mut mmu_notifier,
+    mm: *mut mm_struct,
+    function: &'static CStr,
+) -> Result<()> {
+    // SAFETY: The caller passes valid objects.
+    let ops = unsafe { (*subscription).ops };
+    argument(ops, function)?;
+    // SAFETY: As above.
+    unsafe {
+        expect_users(mm, function)?;
+        refuse_mixed_ops(&*ops, function)?;
+        change_membership(mm, function, |subscriptions| {
+            link(subscription, mm, subscriptions, function)
+        })
+    }
+}
+
+/// Turns the interval notifiers of `mm` on. mmap_lock is held; the reverse-map lock is taken here.
+// SPEC: RG-5 II-1
+pub(super) unsafe fn add_itree(mm: *mut mm_struct, function: &'static CStr) -> Result<()> {
+    // SAFETY: The caller passes a valid mm.
+    unsafe {
+        expect_users(mm, function)?;
+        change_membership(mm, function, |subscriptions| {
+            subscriptions.turn_on_itree();
+            Ok(())
+        })
+    }
+}
+
+// SPEC: RG-1
+unsafe fn expect_users(mm: *mut mm_struct, function: &'static CStr) -> Result<()> {
+    // SAFETY: The caller passes a valid mm.
+    if unsafe { has_users(mm) } {
+        return Ok(());
+    }
+    Err(RG_1_USERS.broken_by(function).about(mm.cast()).into())
+}
+
+// SPEC: RG-2
+fn refuse_mixed_ops(ops: &mmu_notifier_ops, function: &'static CStr) -> Result<()> {
+    let has_range_op = ops.invalidate_range_start.is_some() || ops.invalidate_range_end.is_some();
+    if ops.arch_invalidate_secondary_tlbs.is_some() && has_range_op {
+        let misuse = RG_2
+            .broken_by(function)
+            .about(core::ptr::from_ref(ops).cast());
+        return Err(misuse.errno(libc::EINVAL).into());
+    }
+    Ok(())
+}
+
+/// Runs `act` on the subscriptions of `mm`, made if there are none, with no pair in progress that holds a lock of DV-2.
+// SPEC: RG-3 RG-9 DV-2
+unsafe fn change_membership(
+    mm: *mut mm_struct,
+    function: &'static CStr,
+    act: impl FnOnce(&Subscriptions) -> Result<()>,
+) -> Result<()> {
+    // SAFETY: The caller passes a valid mm and holds mmap_lock, so nobody else publishes.
+    unsafe {
+        let missing = subscriptions::of(mm).is_none();
+        let fresh = if missing {
+            Some(Subscriptions::allocate()?)
+        } else {
+            None
+        };
+        locks::rmap().write_lock(mm, function)?;
+        if let Some(fresh) = fresh {
+            subscriptions::publish(mm, fresh);
+        }
+        let result = subscriptions::of(mm).map_or(Ok(()), act);
+        locks::rmap().write_unlock(mm, function)?;
+        result
+    }
+}
+
+/// Links a notifier and takes its reference to the mm.
+// SPEC: RG-5 DV-9
+unsafe fn link(
+    subscription: *mut mmu_notifier,
+    mm: *mut mm_struct,
+    subscriptions: &Subscriptions,
+    function: &'static CStr,
+) -> Result<()> {
+    let mut chain = subscriptions.chain.lock();
+    if chain.contains(subscription) {
+        let misuse = DV_9_REGISTER.broken_by(function).about(subscription.cast());
+        return Err(misuse.errno(libc::EINVAL).into());
+    }
+    // SAFETY: The caller passes valid objects; the notifier is on no list.
+    unsafe {
+        // ORDERING: Relaxed: the caller holds a user.
+        count(mm).fetch_add(1, Ordering::Relaxed);
+        (*subscription).mm = mm;
+        (*subscription).users = 1;
+        stamp(subscription).write(REGISTERED);
+        chain.add(subscription);
+    }
+    Ok(())
+}
+
+/// Ends a registration: calls `release` unless mm exit did, waits for all walks, drops the reference to `mm`.
+///
+/// # Errors
+/// DV-14; UN-1: mm_count is not positive; DV-7: the call would wait for the callback that makes it; DV-9: not
+/// registered here, ignored.
+///
+/// # Safety
+/// Pointers are NULL or valid.
+// SPEC: UN-1 UN-2 UN-3 UN-4 UN-6
+pub unsafe fn unregister(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> Result<()> {
+    const FUNCTION: &CStr = c"mmu_notifier_unregister";
+    argument(subscription, FUNCTION)?;
+    argument(mm, FUNCTION)?;
+    // SAFETY: The caller's promise.
+    unsafe {
+        // ORDERING: Relaxed: the registration's own reference is ours.
+        let references = count(mm).load(Ordering::Relaxed);
+        if references <= 0 {
+            return Err(UN_1
+                .broken_by(FUNCTION)
+                .about(mm.cast())
+                .value(references.into())
+                .into());
+        }
+        if end_inherited(subscription, mm) {
+            return Ok(());
+        }
+        if let Some(op) = thread::inside_section() {
+            return Err(DV_7.broken_by(FUNCTION).inside(op).into());
+        }
+        if !subscriptions::of(mm)
+            .is_some_and(|subscriptions| delist(subscription, mm, subscriptions))
+        {
+            return Err(DV_9_UNREGISTER
+                .broken_by(FUNCTION)
+                .about(subscription.cast())
+                .into());
+        }
+        stamp(subscription).write(0);
+        chain::synchronize();
+        mmdrop(mm)
+    }
+}
+
+/// Calls `release` of a listed notifier and unlinks it. Says whether it is one whose unregister is owed.
+// SPEC: UN-2 UN-3 DV-9
+unsafe fn delist(
+    subscription: *mut mmu_notifier,
+    mm: *mut mm_struct,
+    subscriptions: &Subscriptions,
+) -> bool {
+    let section = Section::enter(&subscriptions.chain, mm);
+    if subscriptions.chain.lock().contains(subscription) {
+        // SAFETY: Listed, hence registered and valid.
+        unsafe { section.release_one(subscription) };
+        drop(section);
+        // SAFETY: It was linked; mm exit may have unlinked it meanwhile.
+        unsafe { subscriptions.chain.lock().unlink(subscription) };
+        return true;
+    }
+    // SAFETY: The caller passes a valid notifier: mm exit unlinked it if it still bears the stamp.
+    unsafe { (*subscription).mm == mm && stamp(subscription).read() == REGISTERED }
+}
+
+/// Was this registration inherited over fork? Then it ends silently.
+// SPEC: DV-13
+unsafe fn end_inherited(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> bool {
+    // SAFETY: The caller passes valid objects.
+    unsafe {
+        subscriptions::end_inherited(mm, |inherited| {
+            let mut chain = inherited.chain.lock();
+            let listed = chain.contains(subscription);
+            if listed {
+                chain.unlink(subscription);
+            }
+            listed
+        })
+    }
+}
+
+/// The notifier of `mm` with these `ops`, registered if there is none: `ops->alloc_notifier` makes it. mmap_lock is held
+/// for writing by the caller.
+///
+/// # Errors
+/// EOVERFLOW: `users` is at its maximum; what alloc_notifier returned; those of [`register`].
+///
+/// # Safety
+/// As [`register`].
+// SPEC: GP-1 GP-3 GP-4
+pub unsafe fn get_locked(
+    ops: *const mmu_notifier_ops,
+    mm: *mut mm_struct,
+) -> Result<*mut mmu_notifier> {
+    const FUNCTION: &CStr = c"mmu_notifier_get_locked";
+    argument(ops, FUNCTION)?;
+    argument(mm, FUNCTION)?;
+    // SAFETY: The caller's promise.
+    unsafe {
+        if !locks::is_write_locked(mm) {
+            GP_1.broken_by(FUNCTION).about(mm.cast()).report();
+        }
+        if let Some(found) = subscriptions::of(mm).and_then(|known| take_listed(ops, known)) {
+            return found;
+        }
+        let fresh = allocate_notifier(&*ops, mm, FUNCTION)?;
+        (*fresh).ops = ops;
+        match add(fresh, mm, FUNCTION) {
+            Ok(()) => Ok(fresh),
+            Err(error) => {
+                free_unregistered(&*ops, fresh, &error);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Counts one more user of the newest listed notifier with these ops.
+// SPEC: GP-1 GP-2
+unsafe fn take_listed(
+    ops: *const mmu_notifier_ops,
+    subscriptions: &Subscriptions,
+) -> Option<Result<*mut mmu_notifier>> {
+    let chain = subscriptions.chain.lock();
+    // SAFETY: Listed notifiers are valid while the lock is held.
+    let found = chain.find(|listed| unsafe { (*listed).ops } == ops)?;
+    // SAFETY: As above.
+    let users = unsafe { &mut (*found).users };
+    if *users == c_uint::MAX {
+        return Some(Err(Error::Errno(libc::EOVERFLOW)));
+    }
+    *users += 1;
+    Some(Ok(found))
+}
+
+// SPEC: GP-3 DV-14
+unsafe fn allocate_notifier(
+    ops: &mmu_notifier_ops,
+    mm: *mut mm_struct,
+    function: &'static CStr,
+) -> Result<*mut mmu_notifier> {
+    let address = core::ptr::from_ref(ops).cast::<c_void>();
+    let Some(alloc) = ops.alloc_notifier else {
+        return Err(DV_14_ALLOC_OP.broken_by(function).about(address).into());
+    };
+    // SAFETY: The driver's op gets a valid mm.
+    let fresh = unsafe { alloc(mm) };
+    if fresh.is_null() {
+        let misuse = DV_14_ALLOC
+            .broken_by(function)
+            .inside(c"alloc_notifier")
+            .about(address);
+        return Err(misuse.into());
+    }
+    let errno = fresh.addr().wrapping_neg();
+    if errno <= MAX_ERRNO {
+        return Err(Error::Errno(i32::try_from(errno).unwrap_or(libc::EINVAL)));
+    }
+    Ok(fresh)
+}
+
+/// A get could not register what alloc_notifier made. An object that is registered already is not ours to free.
+// SPEC: GP-3
+unsafe fn free_unregistered(ops: &mmu_notifier_ops, fresh: *mut mmu_notifier, error: &Error) {
+    let is_listed = matches!(error, Error::Misuse(misuse) if misuse.rule() == c"DV-9");
+    if let (Some(free), false) = (ops.free_notifier, is_listed) {
+        // SAFETY: The notifier is the driver's own, and nobody else knows it.
+        unsafe { free(fresh) };
+    }
+}
+
+/// Gives back one get (or the registration). After the last one `ops->free_notifier` is owed: it runs on the library's
+/// worker once all present walks are over, and then the reference to the mm is dropped. Never sleeps.
+///
+/// # Errors
+/// DV-14; GP-5: there are no users; GP-7: there is no free_notifier to call.
+///
+/// # Safety
+/// `subscription` is NULL or valid.
+// SPEC: GP-5 GP-6 GP-8 GP-9 GP-10
+pub unsafe fn put(subscription: *mut mmu_notifier) -> Result<()> {
+    const FUNCTION: &CStr = c"mmu_notifier_put";
+    argument(subscription, FUNCTION)?;
+    // SAFETY: The caller's promise.
+    unsafe {
+        let mm = (*subscription).mm;
+        let no_users = GP_5.broken_by(FUNCTION).about(subscription.cast());
+        if mm.is_null() && (*subscription).users == 0 {
+            return Err(no_users.into());
+        }
+        argument(mm, FUNCTION)?;
+        if end_inherited(subscription, mm) {
+            return Ok(());
+        }
+        let Some(subscriptions) = subscriptions::of(mm) else {
+            return Err(no_users.into());
+        };
+        let mut chain = subscriptions.chain.lock();
+        if (*subscription).users == 0 {
+            return Err(no_users.into());
+        }
+        if (*subscription).users == 1 && (*(*subscription).ops).free_notifier.is_none() {
+            return Err(GP_7.broken_by(FUNCTION).about(subscription.cast()).into());
+        }
+        (*subscription).users -= 1;
+        if (*subscription).users > 0 {
+            return Ok(());
+        }
+        chain.unlink(subscription);
+        drop(chain);
+        WORKER.call(&raw mut (*subscription).rcu);
+    }
+    Ok(())
+}
+
+/// The worker's half of a last put.
+///
+/// # Safety
+/// `head` is the `rcu` of a notifier whose last put was made, and all walks of that time are over.
+// SPEC: GP-7
+unsafe fn free_work(head: *mut callback_head) {
+    let subscription = notifier_of_rcu(head);
+    // SAFETY: The caller's promise.
+    unsafe {
+        let mm = (*subscription).mm;
+        let free = (*(*subscription).ops).free_notifier;
+        if let Some(free) = free {
+            let frame = Frame::new(Kind::Free, opaque(mm), c"free_notifier");
+            frame.run(|| free(subscription));
+        }
+        if let Err(Error::Misuse(misuse)) = mmdrop(mm) {
+            misuse.report();
+        }
+    }
+}
+
+/// The notifier that the worker's `head` is part of.
+pub(super) fn notifier_of_rcu(head: *mut callback_head) -> *mut mmu_notifier {
+    head.wrapping_byte_sub(offset_of!(mmu_notifier, rcu)).cast()
+}
+
+/// Waits until every free_notifier that is owed now has run, the drop of its mm included, and until every walk of any mm
+/// that is in progress is over.
+///
+/// # Errors
+/// DV-7: the call would wait for the callback that makes it.
+// SPEC: SY-1 DV-5
+pub fn synchronize() -> Result<()> {
+    if let Some(op) = thread::inside_section() {
+        return Err(DV_7
+            .broken_by(c"mmu_notifier_synchronize")
+            .inside(op)
+            .into());
+    }
+    let owed = WORKER.queued();
+    chain::synchronize();
+    WORKER.barrier(owed);
+    Ok(())
+}

@@ -1,0 +1,275 @@
+//! Grace periods for readers that may sleep (floor 2).
+//!
+//! Owns: for each domain, how many readers are inside, told apart by generation; and the worker that runs callbacks
+//! after a grace period.
+//!
+//! The simplest exact scheme. A domain has a current generation, which new readers join. Whoever wants a grace period
+//! closes the current generation and waits until it and all older ones are empty. So a grace period waits for exactly
+//! the readers that were inside when it began (DV-6), never for later ones, and each reader costs two short critical
+//! sections. At most `N` generations are open at a time; should they run out, the generation is closed as soon as one
+//! is free, and its waiters wait for the readers of that moment too.
+//!
+//! Invariants
+//! * `oldest <= current < oldest + N`, and a generation older than `oldest` has no readers.
+//! * All of a domain's state is under its lock. That lock is also the memory barrier of MO-5: a reader's exit and the
+//!   return of the grace period, and the update before a grace period and the entry of a later reader, are ordered by it.
+//!
+//! Lock order: a domain's lock and the worker's lock are leaves; neither is taken under the other.
+
+mod worker;
+
+pub use worker::{Worker, WorkerOps};
+
+use crate::sync::{
+    Lock, WaitQueue, hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
+};
+
+/// A domain of readers with up to `N` open generations.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Srcu<const N: usize> {
+    state: Lock<State<N>>,
+    drained: WaitQueue,
+}
+
+#[repr(C)]
+#[derive(Debug)]
+struct State<const N: usize> {
+    /// The generation that new readers join.
+    current: u64,
+    /// The oldest generation that may have readers.
+    oldest: u64,
+    /// Somebody waits for `current`, which could not be closed when they came.
+    close_when_possible: bool,
+    /// Readers of each open generation, at index `generation % N`.
+    readers: [u32; N],
+}
+
+/// Names the end of a grace period: all readers of this generation and of older ones have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// The ticket as a number, to be kept where a struct of the ABI has a free word.
+    pub fn to_bits(self) -> usize {
+        // The target has 64-bit addresses: see `crate`.
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
+    /// What [`Ticket::to_bits`] made.
+    pub fn from_bits(bits: usize) -> Self {
+        Self(bits as u64)
+    }
+}
+
+impl<const N: usize> Default for Srcu<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Srcu<N> {
+    /// A domain without readers.
+    pub const fn new() -> Self {
+        let state = State {
+            current: 0,
+            oldest: 0,
+            close_when_possible: false,
+            readers: [0; N],
+        };
+        Self {
+            state: Lock::new(state),
+            drained: WaitQueue::new(),
+        }
+    }
+
+    /// Enters a read section. The section may sleep and may nest. The cookie goes to [`Srcu::read_unlock`].
+    pub fn read_lock(&self) -> usize {
+        let mut state = self.state.lock();
+        let slot = State::<N>::slot(state.current);
+        state.readers[slot] += 1;
+        slot
+    }
+
+    /// Leaves the read section that returned `cookie`.
+    pub fn read_unlock(&self, cookie: usize) {
+        let mut state = self.state.lock();
+        state.readers[cookie] -= 1;
+        let moved = state.advance();
+        drop(state);
+        if moved {
+            self.drained.wake_all(GRACE_PERIOD);
+        }
+    }
+
+    /// Begins a grace period. Never sleeps.
+    pub fn begin(&self) -> Ticket {
+        self.state.lock().close()
+    }
+
+    /// Sleeps until the grace period `ticket` is over.
+    pub fn wait(&self, ticket: Ticket) {
+        let mut state = self.state.lock();
+        while !state.is_over(ticket) {
+            state = self.drained.wait(state, GRACE_PERIOD);
+        }
+    }
+
+    /// Waits for all readers that are inside now.
+    // SPEC: DV-6 MO-5
+    pub fn synchronize(&self) {
+        let ticket = self.begin();
+        self.wait(ticket);
+    }
+
+    /// Before fork: holds the domain still.
+    pub fn hold_for_fork(&self) {
+        self.state.acquire();
+    }
+
+    /// After fork, in the parent: undoes `hold_for_fork`.
+    ///
+    /// # Safety
+    /// This thread called `hold_for_fork`.
+    #[expect(unsafe_code, reason = "hands over a held lock")]
+    pub unsafe fn release_in_parent(&self) {
+        // SAFETY: Held since `hold_for_fork`.
+        unsafe { self.state.release() };
+    }
+
+    /// After fork, in the child: as in the parent, but only the readers with `cookies` are left.
+    ///
+    /// # Safety
+    /// This thread's image in the parent called `hold_for_fork`.
+    // SPEC: DV-13
+    #[expect(unsafe_code, reason = "hands over a held lock")]
+    pub unsafe fn release_in_child(&self, each_cookie: impl FnOnce(&mut dyn FnMut(usize))) {
+        // SAFETY: Held since `hold_for_fork`; the child has one thread.
+        let state = unsafe { self.state.data() };
+        state.readers = [0; N];
+        each_cookie(&mut |cookie| state.readers[cookie] += 1);
+        state.advance();
+        self.drained.forget_sleepers();
+        // SAFETY: As above.
+        unsafe { self.state.release() };
+    }
+}
+
+impl<const N: usize> State<N> {
+    fn slot(generation: u64) -> usize {
+        usize::try_from(generation % N as u64).unwrap_or(0)
+    }
+
+    fn is_over(&self, ticket: Ticket) -> bool {
+        self.oldest > ticket.0
+    }
+
+    /// Closes the current generation, if it has readers, and names its end.
+    fn close(&mut self) -> Ticket {
+        let ticket = Ticket(self.current);
+        if self.readers[Self::slot(self.current)] == 0 && self.current > 0 {
+            return Ticket(self.current - 1);
+        }
+        if self.current + 1 < self.oldest + N as u64 {
+            self.current += 1;
+        } else {
+            self.close_when_possible = true;
+        }
+        self.advance();
+        ticket
+    }
+
+    /// Moves `oldest` over generations that have become empty. Returns whether it moved.
+    fn advance(&mut self) -> bool {
+        let before = self.oldest;
+        loop {
+            while self.oldest < self.current && self.readers[Self::slot(self.oldest)] == 0 {
+                self.oldest += 1;
+            }
+            if !self.close_when_possible || self.oldest == before {
+                return self.oldest != before;
+            }
+            self.close_when_possible = false;
+            self.current += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dv_6_a_grace_period_waits_for_the_readers_of_its_beginning_only() {
+        let domain = Srcu::<4>::new();
+        let early = domain.read_lock();
+        let ticket = domain.begin();
+        let late = domain.read_lock();
+        assert!(!domain.state.lock().is_over(ticket));
+        domain.read_unlock(early);
+        assert!(domain.state.lock().is_over(ticket));
+        domain.read_unlock(late);
+    }
+
+    #[test]
+    fn dv_6_nobody_inside_means_no_wait() {
+        let domain = Srcu::<4>::new();
+        for _ in 0..10 {
+            domain.synchronize();
+            let cookie = domain.read_lock();
+            domain.read_unlock(cookie);
+            domain.synchronize();
+        }
+    }
+
+    #[test]
+    fn generations_run_out_without_losing_a_waiter() {
+        let domain = Srcu::<4>::new();
+        let mut inside = Vec::new();
+        let mut tickets = Vec::new();
+        for _ in 0..9 {
+            inside.push(domain.read_lock());
+            tickets.push(domain.begin());
+        }
+        for cookie in inside.drain(..) {
+            assert!(!domain.state.lock().is_over(tickets[8]));
+            domain.read_unlock(cookie);
+        }
+        for ticket in tickets {
+            assert!(domain.state.lock().is_over(ticket));
+        }
+    }
+
+    #[test]
+    fn mo_5_synchronize_sees_what_readers_did() {
+        use crate::sync::{AtomicUsize, Ordering};
+        static DOMAIN: Srcu<64> = Srcu::new();
+        static WHICH: AtomicUsize = AtomicUsize::new(0);
+        static USERS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        static STOP: AtomicUsize = AtomicUsize::new(0);
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    while STOP.load(Ordering::Relaxed) == 0 {
+                        let cookie = DOMAIN.read_lock();
+                        let which = WHICH.load(Ordering::Relaxed);
+                        USERS[which].fetch_add(1, Ordering::Relaxed);
+                        std::hint::spin_loop();
+                        USERS[which].fetch_sub(1, Ordering::Relaxed);
+                        DOMAIN.read_unlock(cookie);
+                    }
+                })
+            })
+            .collect();
+        for round in 0..5_000 {
+            let old = round % 2;
+            WHICH.store(1 - old, Ordering::Relaxed);
+            DOMAIN.synchronize();
+            assert_eq!(USERS[old].load(Ordering::Relaxed), 0);
+        }
+        STOP.store(1, Ordering::Relaxed);
+        for reader in readers {
+            reader.join().expect("no panic");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A word-sized lock around data. Sleeps when contended, never allocates, and can be held across fork().
+#![expect(unsafe_code, reason = "a lock hands out exclusive access to its data")]
+
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+
+use super::hook::{self, WaitReason};
+use super::{AtomicU32, Ordering, futex};
+
+/// The lock is free.
+const FREE: u32 = 0;
+/// The lock is held and nobody sleeps.
+const HELD: u32 = 1;
+/// The lock is held and somebody may sleep.
+const CONTENDED: u32 = 2;
+/// How often a thread looks at a held lock before it sleeps: critical sections are far shorter than a sleep.
+const SPINS: u32 = 100;
+
+/// Mutual exclusion for short sections.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Lock<T> {
+    word: AtomicU32,
+    data: UnsafeCell<T>,
+}
+
+// SAFETY: The lock gives one thread at a time access to the data; raw pointers in it are the user's to mind.
+unsafe impl<T> Sync for Lock<T> {}
+// SAFETY: As above.
+unsafe impl<T> Send for Lock<T> {}
+
+/// Access to the data of a held [`Lock`]; releases it when dropped.
+#[derive(Debug)]
+pub struct LockGuard<'a, T> {
+    lock: &'a Lock<T>,
+}
+
+impl<T> Lock<T> {
+    /// A free lock.
+    pub const fn new(data: T) -> Self {
+        Self {
+            word: AtomicU32::new(FREE),
+            data: UnsafeCell::new(data),
+        }
+    }
+
+    /// Takes the lock.
+    pub fn lock(&self) -> LockGuard<'_, T> {
+        self.acquire();
+        LockGuard { lock: self }
+    }
+
+    /// Takes the lock without a guard, for holders that span functions (fork).
+    pub fn acquire(&self) {
+        acquire(&self.word);
+    }
+
+    /// Releases a lock that [`Lock::acquire`] took.
+    ///
+    /// # Safety
+    /// The caller's thread (or, after fork, its image) took the lock by `acquire` and uses its data no longer.
+    pub unsafe fn release(&self) {
+        release(&self.word);
+    }
+
+    /// The data of a lock that [`Lock::acquire`] took.
+    ///
+    /// # Safety
+    /// As for `release`; and no other reference to the data is alive.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the held lock is what makes it exclusive"
+    )]
+    pub unsafe fn data(&self) -> &mut T {
+        // SAFETY: The caller holds the lock and has no other reference.
+        unsafe { &mut *self.data.get() }
+    }
+}
+
+/// Takes the lock in `word`.
+pub(super) fn acquire(word: &AtomicU32) {
+    // ORDERING: Acquire pairs with the Release swap in `release`.
+    if word
+        .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+        .is_err()
+    {
+        acquire_slow(word);
+    }
+}
+
+/// Spins for a moment, then sleeps until the lock in `word` is this thread's.
+#[cold]
+pub(super) fn acquire_slow(word: &AtomicU32) {
+    for _ in 0..SPINS {
+        // ORDERING: Relaxed: only the exchange below decides.
+        if word.load(Ordering::Relaxed) == FREE
+            // ORDERING: Acquire pairs with the Release swap in `release`.
+            && word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        {
+            return;
+        }
+        core::hint::spin_loop();
+    }
+    // ORDERING: Acquire pairs with the Release swap in `release`.
+    while word.swap(CONTENDED, Ordering::Acquire) != FREE {
+        hook::wait_begin(word.as_ptr().cast(), WaitReason::MMU_NOTIFIER_WAIT_LOCK);
+        futex::wait(word, CONTENDED);
+        hook::wait_end(word.as_ptr().cast(), WaitReason::MMU_NOTIFIER_WAIT_LOCK);
+    }
+}
+
+/// Releases the lock in `word`.
+pub(super) fn release(word: &AtomicU32) {
+    let address = word.as_ptr();
+    // ORDERING: Release pairs with the Acquires of `acquire` and `acquire_slow`. After it, the lock may be freed.
+    if word.swap(FREE, Ordering::Release) == CONTENDED {
+        wake_one(address);
+    }
+}
+
+/// Wakes one sleeper of the lock at `address`, which may be gone.
+#[cold]
+pub(super) fn wake_one(address: *const u32) {
+    hook::wake(address.cast(), WaitReason::MMU_NOTIFIER_WAIT_LOCK);
+    futex::wake(address, 1);
+}
+
+impl<T> Deref for LockGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: The guard exists, so this thread holds the lock.
+        unsafe { &*self.lock.data.get() }
+    }
+}
+
+impl<T> DerefMut for LockGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: The guard exists and is borrowed exclusively.
+        unsafe { &mut *self.lock.data.get() }
+    }
+}
+
+impl<T> Drop for LockGuard<'_, T> {
+    fn drop(&mut self) {
+        release(&self.lock.word);
+    }
+}
+
+impl<'a, T> LockGuard<'a, T> {
+    /// The lock that this guard holds.
+    pub(super) fn lock(&self) -> &'a Lock<T> {
+        self.lock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excludes() {
+        static TOTAL: Lock<u64> = Lock::new(0);
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    for _ in 0..20_000 {
+                        let mut total = TOTAL.lock();
+                        let old = *total;
+                        std::hint::spin_loop();
+                        *total = old + 1;
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+        assert_eq!(*TOTAL.lock(), 80_000);
+    }
+}
