@@ -1,4 +1,4 @@
-//! What the calling thread is in the middle of (floor 1): callbacks, and ranges between their start and their end.
+//! What the calling thread is in the middle of (floor 0): callbacks, and ranges between their start and their end.
 //!
 //! Owns: a stack of frames, one per running set of callbacks, linked through the stacks of the functions that run
 //! them; and a short count of ranges in flight. Both are the thread's alone: no lock, no allocation, no destructor.
@@ -19,7 +19,7 @@ pub enum Kind {
     Chain(usize),
     /// The interval notifiers of a range.
     Interval,
-    /// A free_notifier after its grace period.
+    /// What the worker runs: a free_notifier after its grace period, or a driver's call_srcu callback.
     Free,
 }
 
@@ -128,6 +128,12 @@ pub fn inside_range_of(mm: *const c_void) -> Option<&'static CStr> {
 /// The callback, if any, that this thread is running.
 pub fn inside_callback() -> Option<&'static CStr> {
     innermost(|_| true)
+}
+
+/// The callback, if any, that this thread runs as the library's worker.
+// SPEC: DV-7
+pub fn inside_worker() -> Option<&'static CStr> {
+    innermost(|frame| frame.kind == Kind::Free)
 }
 
 /// Visits the cookies of the read sections that this thread is in.

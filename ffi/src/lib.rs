@@ -12,6 +12,7 @@
 mod convert;
 pub mod mm;
 pub mod notifier;
+pub mod rcu;
 pub mod report;
 pub mod support;
 pub mod version;

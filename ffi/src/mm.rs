@@ -229,7 +229,7 @@ pub unsafe extern "C" fn vm_mmap(
     if !file.is_null() {
         return Result::<c_ulong>::Err(Error::Errno(libc::EINVAL)).into_c();
     }
-    let flags = flag | c_ulong::from(libc::MAP_ANONYMOUS.cast_unsigned());
+    let flags = flag | libc::MAP_ANONYMOUS as c_ulong;
     core_mm::mmap(FUNCTION, [addr, len, prot, flags, c_ulong::MAX, offset]).into_c()
 }
 
@@ -244,7 +244,7 @@ pub unsafe extern "C" fn mmu_notifier_mmap(
     fd: c_int,
     offset: c_ulong,
 ) -> c_ulong {
-    let fd = i64::from(fd).cast_unsigned();
+    let fd = i64::from(fd) as c_ulong;
     core_mm::mmap(c"mmu_notifier_mmap", [addr, len, prot, flags, fd, offset]).into_c()
 }
 

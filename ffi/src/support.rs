@@ -1,6 +1,6 @@
 //! What inlines of the headers need from the library. Not for programs.
 
-use core::ffi::{CStr, c_char, c_int, c_long, c_uint};
+use core::ffi::{CStr, c_char, c_int, c_uint};
 
 use mmu_notifier::report::{DV_3_DRIVER_BUG, DV_3_DRIVER_WARN, DV_14_ARGUMENT};
 use mmu_notifier::sync;
@@ -17,15 +17,12 @@ unsafe fn name(string: *const c_char) -> &'static CStr {
     unsafe { CStr::from_ptr(string) }
 }
 
-/// An inline got NULL where the contract wants an object: a BUG. Rule: DV-14.
+/// The inline `function` got NULL where the contract wants an object: a BUG. Rule: DV-14.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmu_notifier_null_argument(
-    function: *const c_char,
-    argument: *const c_char,
-) -> ! {
-    // SAFETY: Literals.
+pub unsafe extern "C" fn mmu_notifier_null_argument(function: *const c_char) -> ! {
+    // SAFETY: A literal.
     let function = unsafe { name(function) };
-    raise(&DV_14_ARGUMENT.broken_by(function).about(argument.cast()));
+    raise(&DV_14_ARGUMENT.broken_by(function));
     std::process::abort()
 }
 
@@ -43,10 +40,11 @@ pub unsafe extern "C" fn mmu_notifier_driver_report(
     } else {
         &DV_3_DRIVER_BUG
     };
-    // SAFETY: Literals.
-    let (function, condition) = unsafe { (name(function), name(condition)) };
-    let misuse = rule.broken_by(function).said(condition).about(file.cast());
-    raise(&misuse.value(c_long::from(line)));
+    // SAFETY: A literal.
+    let function = unsafe { name(function) };
+    // SAFETY: A literal.
+    let condition = unsafe { name(condition) };
+    raise(&rule.broken_by(function).said(condition).at(file, line));
 }
 
 /// The slow path of spin_lock(): sleeps until the lock in `word` is the caller's.

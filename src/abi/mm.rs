@@ -1,6 +1,6 @@
 //! `struct mm_struct` and `struct task_struct`: the library's own (SPEC 1.6: a source-level drop-in only).
 
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{c_char, c_int, c_ulonglong, c_void};
 
 use super::layout;
 use super::types::{atomic_t, callback_head};
@@ -21,7 +21,7 @@ pub struct mm_links {
 #[derive(Debug)]
 pub struct mm_context_t {
     /// An identifier that no other live mm has.
-    pub id: u64,
+    pub id: c_ulonglong,
 }
 
 /// An address space.

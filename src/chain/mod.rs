@@ -10,6 +10,10 @@
 //!
 //! The mm is an opaque pointer here, handed to callbacks. Lock order: the chain's lock is a leaf.
 #![expect(unsafe_code, reason = "an intrusive list and callbacks of C")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "accesses to one live notifier"
+)]
 
 mod walks;
 

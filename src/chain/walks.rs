@@ -1,10 +1,6 @@
 //! Fan-out: one pass over the list for each kind of event (SPEC 3.2, 3.3, 3.12).
 //!
 //! No lock is held while a callback runs; the read section keeps the notifiers alive.
-#![expect(
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "reads of one live notifier"
-)]
 
 use core::ffi::{CStr, c_int, c_ulong};
 use core::ptr;
@@ -19,7 +15,7 @@ use crate::report::{HS_5_ANSWER, HS_5_END, HS_5_INFO};
 use crate::sync::Ordering;
 use crate::thread::{Frame, Kind};
 
-/// A read section in which walks of one chain run.
+/// A read section in which walks of one chain run. Whoever enters it leaves it, once.
 #[derive(Debug)]
 pub struct Section<'a> {
     chain: &'a Chain,
@@ -43,6 +39,11 @@ impl<'a> Section<'a> {
             frame,
             cookie,
         }
+    }
+
+    /// Leaves the read section, for good. Says whether a grace period has ended with it.
+    pub fn leave(&self) -> bool {
+        WALKS.read_unlock(self.cookie)
     }
 
     /// One pass: calls `visit` with each notifier and its ops, until it answers false.
@@ -207,12 +208,6 @@ impl<'a> Section<'a> {
                 true
             },
         );
-    }
-}
-
-impl Drop for Section<'_> {
-    fn drop(&mut self) {
-        WALKS.read_unlock(self.cookie);
     }
 }
 

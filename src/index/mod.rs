@@ -16,6 +16,10 @@
 //! * The parent's address is in `__rb_parent_color` (0 for the root), so a node in the index never reads as "empty",
 //!   which is the node's own address. A removed node keeps reading as not empty (IR-9).
 #![expect(unsafe_code, reason = "an intrusive tree")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "every step of a walk reads a link of a node that the index keeps valid"
+)]
 
 use core::ffi::c_ulong;
 use core::ptr;
@@ -51,6 +55,12 @@ pub unsafe fn clear(node: *mut Node) {
 pub unsafe fn is_clear(node: *const Node) -> bool {
     // SAFETY: The caller's promise.
     unsafe { (*node).rb.__rb_parent_color == node.addr() as c_ulong }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Index {

@@ -1,5 +1,4 @@
 //! The index against a sorted vector.
-#![expect(clippy::multiple_unsafe_ops_per_block, reason = "tests")]
 
 use super::*;
 

@@ -1,6 +1,7 @@
 //! Who is a member: insert, remove; and read_begin (SPEC 3.4, 3.6, 3.7).
 
 use core::ffi::{CStr, c_ulong, c_void};
+use std::collections::HashMap;
 
 use super::{Intervals, Membership, READ_BEGIN, REMOVE, State, Sub, load_seq, node_of, seq_of};
 use crate::abi::mm::mm_struct;
@@ -98,10 +99,13 @@ impl Intervals {
                 while state.seq == seq {
                     state = self.removers.wait(state, REMOVE);
                 }
-                return Ok(());
             }
         }
+        // After a wait the end of the busy period has removed it already.
         state.members.remove(&sub.cast_const());
+        if state.members.is_empty() {
+            state.members = HashMap::default();
+        }
         Ok(())
     }
 

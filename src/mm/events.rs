@@ -7,6 +7,7 @@ use core::ffi::{CStr, c_int, c_ulong};
 use super::argument;
 use super::lifetime::opaque;
 use super::subscriptions::{self, Subscriptions};
+use super::walk::Walk;
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{
     MMU_NOTIFIER_RANGE_BLOCKABLE, mmu_notifier_event::MMU_NOTIFY_RELEASE, mmu_notifier_range,
@@ -59,7 +60,7 @@ pub unsafe fn invalidate_range_start(range: *mut mmu_notifier_range) -> Result<c
         if subscriptions.chain.is_empty() {
             return Ok(0);
         }
-        let section = Section::enter(&subscriptions.chain, (*range).mm);
+        let section = Walk::enter(subscriptions, (*range).mm);
         let answer = section.invalidate_start(range, counted);
         if answer != 0 {
             let blockable = (*range).flags & MMU_NOTIFIER_RANGE_BLOCKABLE != 0;
@@ -93,7 +94,7 @@ pub unsafe fn invalidate_range_end(range: *mut mmu_notifier_range) -> Result<()>
             Ok(())
         };
         if !subscriptions.chain.is_empty() {
-            Section::enter(&subscriptions.chain, (*range).mm).invalidate_end(range, false);
+            Walk::enter(subscriptions, (*range).mm).invalidate_end(range, false);
         }
         result
     }
@@ -134,7 +135,7 @@ pub unsafe fn release(mm: *mut mm_struct) -> Result<()> {
             DV_7.broken_by(FUNCTION).inside(op).about(opaque(mm)),
         ));
     }
-    let section = Section::enter(&subscriptions.chain, mm);
+    let section = Walk::enter(subscriptions, mm);
     section.release();
     subscriptions.chain.lock().unlink_all();
     drop(section);
@@ -151,7 +152,7 @@ unsafe fn on_chain<T>(
 ) -> Result<T> {
     // SAFETY: The caller of the event passes a valid mm.
     Ok(match unsafe { of_mm(mm, function) }? {
-        Some(subscriptions) => walk(&Section::enter(&subscriptions.chain, mm)),
+        Some(subscriptions) => walk(&Walk::enter(subscriptions, mm)),
         None => none,
     })
 }

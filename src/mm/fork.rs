@@ -1,4 +1,4 @@
-//! fork: the child gets a process mm without subscriptions; other mms come along as memory (DV-13).
+//! fork and exit. In fork, the child gets a process mm without subscriptions; other mms come along as memory (DV-13).
 //!
 //! Three phases. Before: every lock of the library is taken, outermost first, and the worker is between two callbacks.
 //! In the parent: everything is released, nothing has changed. In the child: the same, but what other threads were in the
@@ -7,8 +7,8 @@
 //! The handlers are registered when the library is loaded, before the program can register its own: so handlers of the
 //! program run while the library still works, or works again.
 //!
-//! Lock order: registry, then for each mm its two semaphores, its interval lock and its chain lock, then the domain of
-//! walks, the worker, the report handler. No other code takes two of them.
+//! Lock order: the worker, the registry, then for each mm its two semaphores, its interval lock and its chain lock, then the
+//! domain of walks, the report handler. No other code takes two of them.
 
 use super::lifetime::{count, users};
 use super::registry::{self, process_mm};
@@ -29,6 +29,16 @@ static REGISTER: extern "C" fn() = {
         unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     }
     register
+};
+
+/// Runs when the process exits.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static FINISH: extern "C" fn() = {
+    extern "C" fn finish() {
+        notifiers::WORKER.stop_if_idle();
+    }
+    finish
 };
 
 extern "C" fn prepare() {

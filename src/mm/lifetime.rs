@@ -124,7 +124,10 @@ pub unsafe fn mmput_async(mm: *mut mm_struct) -> Result<()> {
         return unsafe { exit(mm) };
     }
     // SAFETY: The users' reference keeps the mm; only the last user's drop queues it.
-    unsafe { notifiers::WORKER.queue_work(&raw mut (*mm).async_work) };
+    unsafe {
+        (*mm).async_work.func = Some(exit_work);
+        notifiers::WORKER.queue_work(&raw mut (*mm).async_work);
+    }
     Ok(())
 }
 
@@ -132,7 +135,7 @@ pub unsafe fn mmput_async(mm: *mut mm_struct) -> Result<()> {
 ///
 /// # Safety
 /// `work` is the `async_work` of an mm whose last user is gone.
-pub(super) unsafe fn exit_work(work: *mut callback_head) {
+unsafe extern "C" fn exit_work(work: *mut callback_head) {
     let mm = work
         .wrapping_byte_sub(offset_of!(mm_struct, async_work))
         .cast();
@@ -235,7 +238,7 @@ pub unsafe fn mmdrop(mm: *mut mm_struct) -> Result<()> {
 unsafe fn free(mm: *mut mm_struct) -> Result<()> {
     // SAFETY: The caller dropped the last reference; `mm` came from `mm_alloc`.
     unsafe {
-        subscriptions_destroy(mm)?;
+        destroy_subscriptions(mm, c"mmdrop")?;
         registry::remove(mm);
         drop(Box::from_raw(mm));
     }
@@ -254,13 +257,18 @@ pub unsafe fn subscriptions_destroy(mm: *mut mm_struct) -> Result<()> {
     const FUNCTION: &CStr = c"mmu_notifier_subscriptions_destroy";
     argument(mm, FUNCTION)?;
     // SAFETY: The caller's promise.
+    unsafe { destroy_subscriptions(mm, FUNCTION) }
+}
+
+unsafe fn destroy_subscriptions(mm: *mut mm_struct, function: &'static CStr) -> Result<()> {
+    // SAFETY: The caller's promise.
     let subscriptions = unsafe { subscriptions::raw(mm) };
     if subscriptions.is_null() {
         return Ok(());
     }
     // SAFETY: Published, and not freed before.
     if !unsafe { (*subscriptions).chain.is_empty() } {
-        return Err(DS_1.broken_by(FUNCTION).about(mm.cast::<c_void>()).into());
+        return Err(DS_1.broken_by(function).about(mm.cast::<c_void>()).into());
     }
     // SAFETY: The caller's promise: nobody else looks at the mm.
     unsafe {

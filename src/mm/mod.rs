@@ -20,6 +20,7 @@
     reason = "accesses to one live object"
 )]
 
+mod domains;
 mod events;
 mod fork;
 mod intervals;
@@ -30,7 +31,12 @@ mod producers;
 mod registry;
 mod subscriptions;
 mod task;
+mod walk;
 
+pub use domains::{
+    call_rcu, call_srcu, cleanup_srcu, free_rcu, rcu_read_lock, rcu_read_unlock, srcu_barrier,
+    srcu_read_lock, srcu_read_unlock, synchronize_rcu, synchronize_srcu,
+};
 pub use events::{
     arch_invalidate_secondary_tlbs, change_pte, clear_flush_young, clear_young,
     invalidate_range_end, invalidate_range_start, release, test_young,

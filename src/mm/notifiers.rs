@@ -9,11 +9,12 @@ use core::mem::offset_of;
 
 use super::lifetime::{count, has_users, mmdrop, opaque};
 use super::subscriptions::{self, Subscriptions};
-use super::{argument, lifetime, locks, task};
+use super::walk::Walk;
+use super::{argument, locks, task};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops};
 use crate::abi::types::callback_head;
-use crate::chain::{self, GENERATIONS, Section, WALKS};
+use crate::chain::{self, GENERATIONS, WALKS};
 use crate::report::{
     DV_7, DV_9_REGISTER, DV_9_UNREGISTER, DV_14_ALLOC, DV_14_ALLOC_OP, Error, GP_1, GP_5, GP_7,
     RG_1_LOCK, RG_1_USERS, RG_2, Result, UN_1,
@@ -28,7 +29,6 @@ pub(super) static WORKER: Worker<GENERATIONS> = Worker::new(
     WorkerOps {
         begin: task::begin_worker,
         call: free_work,
-        work: lifetime::exit_work,
     },
 );
 
@@ -249,7 +249,7 @@ unsafe fn delist(
     mm: *mut mm_struct,
     subscriptions: &Subscriptions,
 ) -> bool {
-    let section = Section::enter(&subscriptions.chain, mm);
+    let section = Walk::enter(subscriptions, mm);
     if subscriptions.chain.lock().contains(subscription) {
         // SAFETY: Listed, hence registered and valid.
         unsafe { section.release_one(subscription) };

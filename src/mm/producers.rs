@@ -62,7 +62,7 @@ fn call(number: libc::c_long, arguments: [c_ulong; 6]) -> Result<c_ulong> {
         // SAFETY: The thread's own errno.
         return Err(Error::Errno(unsafe { *libc::__errno_location() }));
     }
-    Ok(result.cast_unsigned())
+    Ok(result as c_ulong)
 }
 
 /// Runs `change` between the start and the end of an event on `[start, start + length)`.
@@ -133,7 +133,7 @@ pub fn munmap(start: c_ulong, length: c_ulong) -> Result<()> {
 /// EINVAL: with MAP_FIXED, as [`munmap`]. What mmap says. DV-14: no mm.
 pub fn mmap(function: &'static CStr, arguments: [c_ulong; 6]) -> Result<c_ulong> {
     let [start, length, _, flags, ..] = arguments;
-    let has = |flag: c_int| flags & c_ulong::from(flag.cast_unsigned()) != 0;
+    let has = |flag: c_int| flags & flag as c_ulong != 0;
     let change = || call(libc::SYS_mmap, arguments);
     if !has(libc::MAP_FIXED) || has(libc::MAP_FIXED_NOREPLACE) {
         return locked(function, true, |_| change());
@@ -175,7 +175,7 @@ const CLEARING: [c_int; 6] = [
 /// # Errors
 /// EINVAL: `start` is not page-aligned, or the range wraps. What madvise says. DV-14: no mm.
 pub fn madvise(start: c_ulong, length: c_ulong, advice: c_int) -> Result<()> {
-    let number = c_ulong::from(advice.cast_unsigned());
+    let number = advice as c_ulong;
     let change = || call(libc::SYS_madvise, [start, length, number, 0, 0, 0]);
     if length == 0 || !CLEARING.contains(&advice) {
         return change().map(drop);
@@ -200,7 +200,7 @@ pub fn mremap(
     destination: c_ulong,
 ) -> Result<c_ulong> {
     const FUNCTION: &CStr = c"mmu_notifier_mremap";
-    let has = |flag: c_int| flags & c_ulong::from(flag.cast_unsigned()) != 0;
+    let has = |flag: c_int| flags & flag as c_ulong != 0;
     let change = || {
         call(
             libc::SYS_mremap,
@@ -208,6 +208,7 @@ pub fn mremap(
         )
     };
     let new = pages(0, new_length)?;
+    check_remap(flags, [start, old_length], [destination, new])?;
     if old_length == 0 {
         // Makes a second mapping of shared pages: the old one stays.
         return locked(FUNCTION, true, |mm| {
@@ -225,6 +226,19 @@ pub fn mremap(
             grow(mm, [start, old_length, new_length, flags], change)
         }
     })
+}
+
+/// Refuses what the kernel refuses before it changes anything: flags that do not go together, ranges that overlap.
+fn check_remap(flags: c_ulong, old: [c_ulong; 2], new: [c_ulong; 2]) -> Result<()> {
+    let has = |flag: c_int| flags & flag as c_ulong != 0;
+    let known = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    let moves = has(libc::MREMAP_FIXED) || has(libc::MREMAP_DONTUNMAP);
+    let overlap = old[0] < new[0].saturating_add(new[1]) && new[0] < old[0].saturating_add(old[1]);
+    let wrong = flags & !(known as c_ulong) != 0
+        || (moves && !has(libc::MREMAP_MAYMOVE))
+        || (has(libc::MREMAP_DONTUNMAP) && old[1] != new[1])
+        || (has(libc::MREMAP_FIXED) && overlap);
+    if wrong { Err(INVALID) } else { Ok(()) }
 }
 
 /// Runs `change` inside an UNMAP of what MREMAP_FIXED replaces, if it does.
@@ -248,7 +262,7 @@ fn grow(
     [start, old_length, new_length, flags]: [c_ulong; 4],
     change: impl FnOnce() -> Result<c_ulong>,
 ) -> Result<c_ulong> {
-    let stay = flags & !c_ulong::from(libc::MREMAP_MAYMOVE.cast_unsigned());
+    let stay = flags & !(libc::MREMAP_MAYMOVE as c_ulong);
     match call(
         libc::SYS_mremap,
         [start, old_length, new_length, stay, 0, 0],

@@ -92,7 +92,7 @@ unsafe fn copy_name(task: *mut task_struct) {
     unsafe {
         let name = CStr::from_ptr(program_invocation_short_name);
         for (to, from) in (&mut (*task).comm)[..15].iter_mut().zip(name.to_bytes()) {
-            *to = from.cast_signed();
+            *to = *from as core::ffi::c_char;
         }
     }
 }

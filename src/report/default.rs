@@ -56,6 +56,9 @@ pub(super) fn describe(report: &mmu_notifier_report, out: &mut impl Write) -> fm
     if !report.address.is_null() {
         write!(out, " (at {:p})", report.address)?;
     }
+    if !report.file.is_null() {
+        write!(out, " ({}:{})", text(report.file), report.line)?;
+    }
     if report.value != 0 {
         write!(out, " (value {})", report.value)?;
     }
@@ -63,6 +66,6 @@ pub(super) fn describe(report: &mmu_notifier_report, out: &mut impl Write) -> fm
 }
 
 fn text<'a>(string: *const c_char) -> &'a str {
-    // SAFETY: Reports hold static, NUL-terminated strings.
+    // SAFETY: Reports hold NUL-terminated strings.
     unsafe { CStr::from_ptr(string) }.to_str().unwrap_or("?")
 }

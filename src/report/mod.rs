@@ -18,6 +18,7 @@ use core::ffi::{CStr, c_char, c_int, c_long, c_void};
 pub use rules::*;
 
 use crate::sync::{AtomicU64, Lock, Ordering};
+use crate::thread;
 
 /// How bad it is.
 #[repr(C)]
@@ -36,7 +37,7 @@ use mmu_notifier_report_kind::{
     MMU_NOTIFIER_REPORT_WARN as WARN,
 };
 
-/// One report. The strings are static; the struct lives until the handler returns.
+/// One report. The struct and its strings are valid until the handler returns.
 #[repr(C)]
 #[derive(Debug)]
 pub struct mmu_notifier_report {
@@ -54,6 +55,10 @@ pub struct mmu_notifier_report {
     pub address: *const c_void,
     /// The number that the message speaks of, or 0.
     pub value: c_long,
+    /// The file of a driver's own WARN_ON or BUG_ON, or NULL.
+    pub file: *const c_char,
+    /// The line in that file.
+    pub line: c_int,
 }
 
 /// Receives reports, on the thread that caused them.
@@ -82,6 +87,8 @@ pub struct Misuse {
     message: &'static CStr,
     address: *const c_void,
     value: c_long,
+    file: *const c_char,
+    line: c_int,
     errno: c_int,
 }
 
@@ -122,13 +129,15 @@ impl Rule {
             message: self.message,
             address: core::ptr::null(),
             value: 0,
+            file: core::ptr::null(),
+            line: 0,
             errno: 0,
         }
     }
 }
 
 impl Misuse {
-    /// Names the op that the calling thread is inside of.
+    /// Names the op that matters, if it is not the innermost one that the calling thread is inside of.
     #[must_use]
     pub const fn inside(mut self, callback: &'static CStr) -> Self {
         self.callback = Some(callback);
@@ -146,6 +155,14 @@ impl Misuse {
     #[must_use]
     pub const fn about(mut self, address: *const c_void) -> Self {
         self.address = address;
+        self
+    }
+
+    /// Names a line of a file, whose name is a string that lives as long as the report, or NULL.
+    #[must_use]
+    pub const fn at(mut self, file: *const c_char, line: c_int) -> Self {
+        self.file = file;
+        self.line = line;
         self
     }
 
@@ -188,10 +205,15 @@ impl Misuse {
             kind: self.rule.kind,
             rule: self.rule.id.as_ptr(),
             function: self.function.as_ptr(),
-            callback: self.callback.map_or(core::ptr::null(), CStr::as_ptr),
+            callback: self
+                .callback
+                .or_else(thread::inside_callback)
+                .map_or(core::ptr::null(), CStr::as_ptr),
             message: self.message.as_ptr(),
             address: self.address,
             value: self.value,
+            file: self.file,
+            line: self.line,
         }
     }
 }

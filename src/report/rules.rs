@@ -48,5 +48,8 @@ rules! {
     DV_9_UNREGISTER: WARN c"DV-9" c"unregistration of a notifier that is not registered; ignored";
     DV_14_ARGUMENT: BUG c"DV-14" c"a NULL argument where the contract wants an object";
     DV_14_ALLOC: BUG c"DV-14" c"ops->alloc_notifier returned NULL; the contract wants an ERR_PTR";
+    RCU_UNLOCK: WARN c"RCU" c"unlock of a read section that was not entered; ignored";
+    RCU_CLEANUP: WARN c"RCU" c"the domain still has readers or callbacks";
+    RCU_MEMORY: WARN c"RCU" c"no memory to remember the object by; it is leaked";
     DV_14_ALLOC_OP: BUG c"DV-14" c"ops->alloc_notifier is NULL";
 }

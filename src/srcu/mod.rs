@@ -1,7 +1,7 @@
 //! Grace periods for readers that may sleep (floor 2).
 //!
-//! Owns: for each domain, how many readers are inside, told apart by generation; and the worker that runs callbacks
-//! after a grace period.
+//! Owns: for each domain, how many readers are inside, told apart by generation; drivers' own domains; and the worker that
+//! runs callbacks after a grace period.
 //!
 //! The simplest exact scheme. A domain has a current generation, which new readers join. Whoever wants a grace period
 //! closes the current generation and waits until it and all older ones are empty. So a grace period waits for exactly
@@ -14,10 +14,12 @@
 //! * All of a domain's state is under its lock. That lock is also the memory barrier of MO-5: a reader's exit and the
 //!   return of the grace period, and the update before a grace period and the entry of a later reader, are ordered by it.
 //!
-//! Lock order: a domain's lock and the worker's lock are leaves; neither is taken under the other.
+//! Lock order: a domain's lock is a leaf, under the worker's lock or the lock of a driver's domain.
 
+mod domain;
 mod worker;
 
+pub use domain::srcu_struct;
 pub use worker::{Worker, WorkerOps};
 
 use crate::sync::{
@@ -49,19 +51,6 @@ struct State<const N: usize> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
 
-impl Ticket {
-    /// The ticket as a number, to be kept where a struct of the ABI has a free word.
-    pub fn to_bits(self) -> usize {
-        // The target has 64-bit addresses: see `crate`.
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
-
-    /// What [`Ticket::to_bits`] made.
-    pub fn from_bits(bits: usize) -> Self {
-        Self(bits as u64)
-    }
-}
-
 impl<const N: usize> Default for Srcu<N> {
     fn default() -> Self {
         Self::new()
@@ -91,15 +80,25 @@ impl<const N: usize> Srcu<N> {
         slot
     }
 
-    /// Leaves the read section that returned `cookie`.
-    pub fn read_unlock(&self, cookie: usize) {
+    /// Leaves the read section that returned `cookie`. Says whether a grace period has ended with it.
+    pub fn read_unlock(&self, cookie: usize) -> bool {
+        self.try_read_unlock(cookie).unwrap_or(false)
+    }
+
+    /// As `read_unlock`; `None`, with nothing changed, if there is no such section.
+    pub fn try_read_unlock(&self, cookie: usize) -> Option<bool> {
         let mut state = self.state.lock();
-        state.readers[cookie] -= 1;
+        let readers = state
+            .readers
+            .get_mut(cookie)
+            .filter(|readers| **readers > 0)?;
+        *readers -= 1;
         let moved = state.advance();
         drop(state);
         if moved {
             self.drained.wake_all(GRACE_PERIOD);
         }
+        Some(moved)
     }
 
     /// Begins a grace period. Never sleeps.
@@ -113,6 +112,20 @@ impl<const N: usize> Srcu<N> {
         while !state.is_over(ticket) {
             state = self.drained.wait(state, GRACE_PERIOD);
         }
+    }
+
+    /// Is the grace period `ticket` over?
+    pub fn is_over(&self, ticket: Ticket) -> bool {
+        self.state.lock().is_over(ticket)
+    }
+
+    /// Is nobody inside?
+    pub fn is_idle(&self) -> bool {
+        self.state
+            .lock()
+            .readers
+            .iter()
+            .all(|readers| *readers == 0)
     }
 
     /// Waits for all readers that are inside now.

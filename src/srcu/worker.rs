@@ -1,25 +1,35 @@
 //! The library's one thread: runs callbacks after their grace period, and work that may not run where it was asked for.
 //!
-//! Started by the first thing that is owed, all signals blocked, detached, asleep in a futex when idle; it keeps its
-//! hands still around fork and is started again in the child when something is owed there.
+//! Started by the first thing that is owed, all signals blocked, asleep in a futex when there is nothing to run; it keeps
+//! its hands still around fork and is started again in the child when something is owed there. At exit it is stopped if it
+//! is idle, so that leak checkers see nothing of it, and left alone if it is not.
 //!
 //! Invariants
+//! * It never waits for a grace period: whoever ends one pokes it ([`Worker::poke`]). So one domain's readers cannot hold up
+//!   another domain's callbacks.
 //! * Callbacks run in the order in which they were queued, one at a time, outside all locks, each after the grace period
-//!   that began when it was queued.
+//!   that began when it was queued; so does work, which waits for nothing and goes first.
 //! * `finished` counts callbacks that are over, whatever follows them included (GP-7's mmdrop).
 //! * Where no thread can be created, `barrier` does the work on its caller's thread: nothing that is owed is lost.
+//!
+//! Lock order: the queue's lock, then the domain's.
 #![expect(unsafe_code, reason = "an intrusive queue, and a thread without std")]
 
 use core::cell::Cell;
 use core::ffi::c_void;
+use core::mem::offset_of;
 use core::ptr;
 
 use super::{Srcu, Ticket};
 use crate::abi::types::callback_head;
 use crate::sync::{
     Lock, LockGuard, WaitQueue,
-    hook::WaitReason::{MMU_NOTIFIER_WAIT_FREE as FREE, MMU_NOTIFIER_WAIT_IDLE as IDLE},
+    hook::WaitReason::{
+        MMU_NOTIFIER_WAIT_FREE as FREE, MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
+        MMU_NOTIFIER_WAIT_IDLE as IDLE,
+    },
 };
+use crate::thread::{Frame, Kind};
 
 /// What floor 4 makes the worker do.
 #[derive(Debug)]
@@ -28,13 +38,11 @@ pub struct WorkerOps {
     pub begin: fn(),
     /// Called once for each head given to [`Worker::call`].
     pub call: unsafe fn(head: *mut callback_head),
-    /// Called once for each head given to [`Worker::queue_work`].
-    pub work: unsafe fn(head: *mut callback_head),
 }
 
-/// A first-in first-out queue, linked through `callback_head.next`.
+/// A first-in first-out queue, linked through `callback_head.next`. Zeroed memory is an empty one.
 #[derive(Debug)]
-struct Fifo {
+pub(super) struct Fifo {
     first: *mut callback_head,
     last: *mut callback_head,
 }
@@ -43,11 +51,11 @@ struct Fifo {
 struct Queue {
     /// Waiting for a grace period, whose ticket is in `callback_head.func`.
     callbacks: Fifo,
-    /// Not waiting for anything.
+    /// Not waiting for anything; `callback_head.func` is to be called.
     work: Fifo,
-    /// Callbacks and work ever queued.
+    /// Callbacks ever queued.
     queued: u64,
-    /// Callbacks and work that are over.
+    /// Callbacks that are over.
     finished: u64,
     /// Somebody, normally the thread, is serving the queue.
     served: bool,
@@ -55,6 +63,16 @@ struct Queue {
     running: bool,
     /// A fork is under way: nothing may start to run.
     paused: bool,
+    /// The process exits: the thread, idle, is to end.
+    stop: bool,
+    /// The thread that serves, if it is one of ours.
+    thread: Option<libc::pthread_t>,
+}
+
+/// Something to run.
+enum Item {
+    Callback(*mut callback_head),
+    Work(*mut callback_head),
 }
 
 thread_local! {
@@ -75,14 +93,18 @@ pub struct Worker<const N: usize> {
 }
 
 impl Fifo {
-    const EMPTY: Self = Self {
+    pub(super) const EMPTY: Self = Self {
         first: ptr::null_mut(),
         last: ptr::null_mut(),
     };
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+
     /// # Safety
     /// `head` is in no queue and stays valid until it is popped.
-    unsafe fn push(&mut self, head: *mut callback_head) {
+    pub(super) unsafe fn push(&mut self, head: *mut callback_head) {
         // SAFETY: The caller gives us `head`.
         unsafe { (*head).next = ptr::null_mut() };
         if self.first.is_null() {
@@ -94,37 +116,58 @@ impl Fifo {
         self.last = head;
     }
 
-    fn pop(&mut self) -> *mut callback_head {
+    pub(super) fn pop(&mut self) -> Option<*mut callback_head> {
         let head = self.first;
-        if !head.is_null() {
-            // SAFETY: Queued, hence valid.
-            self.first = unsafe { (*head).next };
+        if head.is_null() {
+            return None;
         }
-        head
+        // SAFETY: Queued, hence valid.
+        self.first = unsafe { (*head).next };
+        Some(head)
+    }
+}
+
+impl Queue {
+    const EMPTY: Self = Self {
+        callbacks: Fifo::EMPTY,
+        work: Fifo::EMPTY,
+        queued: 0,
+        finished: 0,
+        served: false,
+        running: false,
+        paused: false,
+        stop: false,
+        thread: None,
+    };
+
+    /// Takes out what can run now.
+    fn next<const N: usize>(&mut self, domain: &Srcu<N>) -> Option<Item> {
+        if self.paused {
+            return None;
+        }
+        if let Some(head) = self.work.pop() {
+            return Some(Item::Work(head));
+        }
+        let first = self.callbacks.first;
+        // SAFETY: Queued, hence valid; `Worker::call` wrote the word.
+        if first.is_null() || !domain.is_over(Ticket(unsafe { ticket_word(first).read() })) {
+            return None;
+        }
+        self.callbacks.pop().map(Item::Callback)
     }
 }
 
 /// The word of a queued head that holds its ticket: the core needs no function pointer there.
-fn ticket_word(head: *mut callback_head) -> *mut usize {
-    head.cast::<u8>()
-        .wrapping_add(core::mem::offset_of!(callback_head, func))
+fn ticket_word(head: *mut callback_head) -> *mut u64 {
+    head.wrapping_byte_add(offset_of!(callback_head, func))
         .cast()
 }
 
 impl<const N: usize> Worker<N> {
     /// A worker that has not been started.
     pub const fn new(domain: &'static Srcu<N>, ops: WorkerOps) -> Self {
-        let queue = Queue {
-            callbacks: Fifo::EMPTY,
-            work: Fifo::EMPTY,
-            queued: 0,
-            finished: 0,
-            served: false,
-            running: false,
-            paused: false,
-        };
         Self {
-            queue: Lock::new(queue),
+            queue: Lock::new(Queue::EMPTY),
             idle: WaitQueue::new(),
             done: WaitQueue::new(),
             domain,
@@ -138,16 +181,19 @@ impl<const N: usize> Worker<N> {
     /// `head` is in no queue and stays valid until `ops.call` gets it.
     pub unsafe fn call(&'static self, head: *mut callback_head) {
         let ticket = self.domain.begin();
-        // SAFETY: The caller gives us `head`; the word is a pointer's and takes a usize.
-        unsafe { ticket_word(head).write(ticket.to_bits()) };
-        // SAFETY: The caller's promise.
-        self.enqueue(|queue| unsafe { queue.callbacks.push(head) });
+        // SAFETY: The caller gives us `head`; the word is a pointer's and takes a number of its size.
+        unsafe { ticket_word(head).write(ticket.0) };
+        self.enqueue(|queue| {
+            queue.queued += 1;
+            // SAFETY: The caller's promise.
+            unsafe { queue.callbacks.push(head) };
+        });
     }
 
-    /// Has `ops.work` called with `head`, on the worker's thread. Never sleeps.
+    /// Has `head.func` called with `head` on the worker's thread. Never sleeps.
     ///
     /// # Safety
-    /// `head` is in no queue and stays valid until `ops.work` gets it.
+    /// `head` is in no queue, stays valid until its function is called, and `func` is set.
     pub unsafe fn queue_work(&'static self, head: *mut callback_head) {
         // SAFETY: The caller's promise.
         self.enqueue(|queue| unsafe { queue.work.push(head) });
@@ -156,33 +202,60 @@ impl<const N: usize> Worker<N> {
     fn enqueue(&'static self, push: impl FnOnce(&mut Queue)) {
         let mut queue = self.queue.lock();
         push(&mut queue);
-        queue.queued += 1;
         let start = !queue.served;
         queue.served = true;
         drop(queue);
         self.idle.wake_all(IDLE);
-        if start && !self.start_thread() {
-            self.queue.lock().served = false;
+        if start {
+            let thread = self.start_thread();
+            let mut queue = self.queue.lock();
+            queue.thread = thread;
+            queue.served = thread.is_some();
         }
     }
 
-    /// The number that [`Worker::barrier`] wants: everything queued so far.
+    /// Readers have left the domain: a callback's grace period may be over.
+    pub fn poke(&self) {
+        // The lock: a worker that has just looked is asleep when it is released.
+        drop(self.queue.lock());
+        self.idle.wake_all(IDLE);
+    }
+
+    /// The number that [`Worker::barrier`] wants: everything that is owed so far.
     pub fn queued(&self) -> u64 {
         self.queue.lock().queued
     }
 
-    /// Waits until everything that was queued when `queued()` returned `target` is over.
-    pub fn barrier(&'static self, target: u64) {
+    /// Waits until every callback that was queued when `queued()` returned `target` is over.
+    pub fn barrier(&self, target: u64) {
+        self.wait_until(|queue| queue.finished >= target);
+    }
+
+    /// Waits until `is_done`; serves the queue where no thread does.
+    fn wait_until(&self, is_done: impl Fn(&Queue) -> bool) {
         let mut queue = self.queue.lock();
-        while queue.finished < target {
+        while !is_done(&queue) {
             if queue.served {
                 queue = self.done.wait(queue, FREE);
             } else {
                 queue.served = true;
-                queue = self.serve(queue, |queue| queue.finished < target);
-                queue.served = false;
+                queue = self.serve(queue, |queue| !is_done(queue));
+                queue = self.leave_to_others(queue);
             }
         }
+    }
+
+    /// Stops serving: whoever waits for something takes over.
+    fn leave_to_others<'a>(&'a self, mut queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
+        queue.served = false;
+        drop(queue);
+        self.done.wake_all(FREE);
+        self.queue.lock()
+    }
+
+    /// Waits until work, which sets what `is_done` reads before it ends, has run.
+    pub(super) fn wait_for_work(&self, is_done: impl Fn() -> bool) {
+        self.wait_until(|_| is_done());
     }
 
     /// Runs what is queued, in order, while `wanted`. Returns with the lock held.
@@ -192,47 +265,32 @@ impl<const N: usize> Worker<N> {
         wanted: impl Fn(&Queue) -> bool,
     ) -> LockGuard<'a, Queue> {
         while wanted(&queue) {
-            if queue.paused || (queue.work.first.is_null() && queue.callbacks.first.is_null()) {
-                queue = self.idle.wait(queue, IDLE);
-            } else if !queue.work.first.is_null() {
-                let head = queue.work.pop();
-                queue = self.run(queue, self.ops.work, head);
-            } else {
-                queue = self.serve_callback(queue);
-            }
+            queue = match queue.next(self.domain) {
+                Some(item) => self.run(queue, item),
+                None => {
+                    let owes = !queue.callbacks.is_empty();
+                    self.idle
+                        .wait(queue, if owes { GRACE_PERIOD } else { IDLE })
+                }
+            };
         }
         queue
     }
 
-    /// Waits for the grace period of the first callback, then runs it unless a fork came in between.
-    fn serve_callback<'a>(&'a self, queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
-        // SAFETY: Queued, hence valid; `call` wrote the word.
-        let ticket = Ticket::from_bits(unsafe { ticket_word(queue.callbacks.first).read() });
-        drop(queue);
-        self.domain.wait(ticket);
-        let mut queue = self.queue.lock();
-        if queue.paused {
-            return queue;
-        }
-        let head = queue.callbacks.pop();
-        self.run(queue, self.ops.call, head)
-    }
-
-    fn run<'a>(
-        &'a self,
-        mut queue: LockGuard<'a, Queue>,
-        function: unsafe fn(*mut callback_head),
-        head: *mut callback_head,
-    ) -> LockGuard<'a, Queue> {
+    fn run<'a>(&'a self, mut queue: LockGuard<'a, Queue>, item: Item) -> LockGuard<'a, Queue> {
         queue.running = true;
         drop(queue);
         RUNNING.set(true);
-        // SAFETY: `head` was queued for this function and has just been taken out.
-        unsafe { function(head) };
+        match item {
+            // SAFETY: Queued by `call` for this function, and just taken out.
+            Item::Callback(head) => unsafe { (self.ops.call)(head) },
+            // SAFETY: Queued by `queue_work`, and just taken out.
+            Item::Work(head) => unsafe { run_work(head) },
+        }
         RUNNING.set(false);
         let mut queue = self.queue.lock();
         queue.running = false;
-        queue.finished += 1;
+        queue.finished += u64::from(matches!(item, Item::Callback(_)));
         drop(queue);
         self.done.wake_all(FREE);
         self.queue.lock()
@@ -270,11 +328,7 @@ impl<const N: usize> Worker<N> {
         // SAFETY: Held since `hold_for_fork`; the child has one thread.
         let queue = unsafe { self.queue.data() };
         let mut kept = Fifo::EMPTY;
-        loop {
-            let head = queue.callbacks.pop();
-            if head.is_null() {
-                break;
-            }
+        while let Some(head) = queue.callbacks.pop() {
             if drop_if(head) {
                 queue.finished += 1;
             } else {
@@ -284,6 +338,7 @@ impl<const N: usize> Worker<N> {
         }
         queue.callbacks = kept;
         queue.served = false;
+        queue.thread = None;
         queue.paused = false;
         self.idle.forget_sleepers();
         self.done.forget_sleepers();
@@ -291,8 +346,30 @@ impl<const N: usize> Worker<N> {
         unsafe { self.queue.release() };
     }
 
+    /// At exit: ends the thread if it is idle.
+    pub fn stop_if_idle(&self) {
+        let mut queue = self.queue.lock();
+        let idle = queue.work.is_empty() && queue.callbacks.is_empty() && !queue.running;
+        let Some(thread) = queue.thread.take_if(|_| idle) else {
+            return;
+        };
+        queue.stop = true;
+        drop(queue);
+        self.idle.wake_all(IDLE);
+        // SAFETY: Ours, and joined by nobody else: it was taken out under the lock.
+        unsafe { libc::pthread_join(thread, ptr::null_mut()) };
+    }
+
+    /// The thread's life.
+    fn live(&self) {
+        (self.ops.begin)();
+        let mut queue = self.serve(self.queue.lock(), |queue| !queue.stop);
+        queue.stop = false;
+        drop(self.leave_to_others(queue));
+    }
+
     /// Creates the thread, with all signals blocked so that no handler of the program runs on it.
-    fn start_thread(&'static self) -> bool {
+    fn start_thread(&'static self) -> Option<libc::pthread_t> {
         let mut all = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
         let mut old = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: Fills the set.
@@ -307,21 +384,26 @@ impl<const N: usize> Worker<N> {
         };
         // SAFETY: `old` was filled above.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut()) };
-        if failed != 0 {
-            return false;
-        }
-        // SAFETY: The thread was just created and nobody joins it.
-        unsafe { libc::pthread_detach(thread) };
-        true
+        (failed == 0).then_some(thread)
+    }
+}
+
+/// Calls `head.func`, inside a frame: a wait for the worker from there would be one for itself (DV-7).
+unsafe fn run_work(head: *mut callback_head) {
+    // SAFETY: The caller passes a head that was queued as work.
+    let function = unsafe { (*head).func };
+    if let Some(function) = function {
+        let frame = Frame::new(Kind::Free, ptr::null(), c"call_srcu");
+        // SAFETY: The function was given to be called with `head`.
+        frame.run(|| unsafe { function(head) });
     }
 }
 
 extern "C" fn thread_main<const N: usize>(argument: *mut c_void) -> *mut c_void {
     // SAFETY: `start_thread` passes a `&'static Worker<N>`.
     let worker = unsafe { &*argument.cast::<Worker<N>>() };
-    (worker.ops.begin)();
     // SAFETY: A static, NUL-terminated name.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"mmu_notifier".as_ptr()) };
-    drop(worker.serve(worker.queue.lock(), |_| true));
+    worker.live();
     ptr::null_mut()
 }

@@ -33,8 +33,9 @@ pub enum mmu_notifier_wait_reason {
 pub use mmu_notifier_wait_reason as WaitReason;
 
 /// One of the three functions of a hook.
-pub type WaitFn =
-    Option<unsafe extern "C" fn(data: *mut c_void, queue: *const c_void, reason: WaitReason)>;
+pub type mmu_notifier_wait_fn = Option<
+    unsafe extern "C" fn(data: *mut c_void, queue: *const c_void, reason: mmu_notifier_wait_reason),
+>;
 
 /// Functions that are told of every sleep and every wake. A NULL member is skipped.
 ///
@@ -43,11 +44,11 @@ pub type WaitFn =
 #[derive(Debug)]
 pub struct mmu_notifier_wait_hook {
     /// The calling thread is about to sleep on `queue`.
-    pub wait_begin: WaitFn,
+    pub wait_begin: mmu_notifier_wait_fn,
     /// The calling thread runs again. It may find that it has to sleep once more.
-    pub wait_end: WaitFn,
+    pub wait_end: mmu_notifier_wait_fn,
     /// The calling thread wakes all that sleep on `queue` (for MMU_NOTIFIER_WAIT_LOCK: one of them).
-    pub wake: WaitFn,
+    pub wake: mmu_notifier_wait_fn,
     /// Passed to the functions.
     pub data: *mut c_void,
 }
@@ -79,7 +80,11 @@ pub(super) fn wake(queue: *const c_void, reason: WaitReason) {
 }
 
 #[inline]
-fn call(member: fn(&mmu_notifier_wait_hook) -> WaitFn, queue: *const c_void, reason: WaitReason) {
+fn call(
+    member: fn(&mmu_notifier_wait_hook) -> mmu_notifier_wait_fn,
+    queue: *const c_void,
+    reason: WaitReason,
+) {
     // ORDERING: Acquire pairs with the Release in `set_wait_hook`.
     let hook = HOOK.load(Ordering::Acquire);
     if hook.is_null() {

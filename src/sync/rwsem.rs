@@ -5,6 +5,10 @@
 //! all readers behind it up to the next writer. So neither a stream of readers nor one of writers starves anybody.
 //! Waiters stand in a queue on their own stacks; nothing allocates.
 #![expect(unsafe_code, reason = "a queue of waiters on their stacks")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "accesses to one live waiter"
+)]
 
 use core::cell::Cell;
 use core::ptr;
@@ -266,18 +270,15 @@ impl State {
     }
 
     fn enqueue(&mut self, waiter: *mut Waiter) {
-        let (last, tail_is_null) = (self.tail, self.tail.is_null());
-        // SAFETY: Queued waiters are alive: each sleeps in `lock` until `hand_over` has taken it out.
-        let first = if tail_is_null {
-            waiter
-        } else {
-            unsafe { (*last).next }
-        };
-        // SAFETY: The new waiter is the caller's.
-        unsafe { (*waiter).next = first };
-        if !tail_is_null {
-            // SAFETY: As above.
-            unsafe { (*last).next = waiter };
+        // SAFETY: The new waiter is the caller's. Queued ones are alive: each sleeps in `lock` until `hand_over` has taken it
+        // out.
+        unsafe {
+            if self.tail.is_null() {
+                (*waiter).next = waiter;
+            } else {
+                (*waiter).next = (*self.tail).next;
+                (*self.tail).next = waiter;
+            }
         }
         self.tail = waiter;
     }

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# make                the libraries, in build/lib
+# make demo           the main job: examples/mirror.c against a staged install (BROKEN=set_seq|retry|keep seeds a mistake;
+#                     TIME= seconds)
+# make test           every test; `make test-rust`, `make test-c`, ... run one part
+# make install        DESTDIR= PREFIX= (or prefix=), libdir=, includedir=; make uninstall removes exactly that
+# make headers        regenerates what cbindgen generates
+#
+# GNU variables are honoured: CC CFLAGS LDFLAGS LD AR OBJCOPY CARGO CARGOFLAGS INSTALL.
+
+VERSION   := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+# The number of the binary interface, in the SONAME: it changes only when the interface breaks.
+SOVERSION := 0
+
+PREFIX     ?= /usr/local
+prefix     ?= $(PREFIX)
+exec_prefix ?= $(prefix)
+libdir     ?= $(exec_prefix)/lib
+includedir ?= $(prefix)/include
+docdir     ?= $(prefix)/share/doc/mmu_notifier
+
+CARGO   ?= cargo
+INSTALL ?= install
+export CC LD AR OBJCOPY LDFLAGS
+
+BUILD   := build
+STAGE   := $(CURDIR)/$(BUILD)/stage
+STAGED  := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig
+ARCHIVE := target/capi/libmmu_notifier_ffi.a
+HEADERS := $(shell cd include && find . -name '*.h' | sed 's|^\./||' | sort)
+LIBRARIES := libmmu_notifier.so.$(VERSION) libmmu_notifier.so.$(SOVERSION) libmmu_notifier.so libmmu_notifier.a
+LICENCES := LICENSE-MIT LICENSE-APACHE
+
+.PHONY: all
+all: $(BUILD)/lib/libmmu_notifier.a
+
+# cargo knows what is out of date; link.sh runs when cargo has made a new archive.
+.PHONY: archive
+archive:
+	$(CARGO) build --locked --profile capi -p mmu-notifier-ffi $(CARGOFLAGS)
+
+$(ARCHIVE): archive ;
+
+$(BUILD)/lib/libmmu_notifier.a: $(ARCHIVE) ffi/mmu_notifier.map scripts/link.sh
+	sh scripts/link.sh $(ARCHIVE) ffi/mmu_notifier.map $(BUILD)/lib $(VERSION) $(SOVERSION)
+
+$(BUILD)/mmu_notifier.pc: pkgconfig/mmu_notifier.pc.in Makefile FORCE
+	@mkdir -p $(BUILD)
+	sed -e 's|@PREFIX@|$(prefix)|' -e 's|@EXEC_PREFIX@|$(exec_prefix)|' -e 's|@LIBDIR@|$(libdir)|' \
+	    -e 's|@INCLUDEDIR@|$(includedir)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
+
+.PHONY: FORCE
+FORCE:
+
+# ---------------------------------------------------------------------------------------------------------- install
+
+.PHONY: install
+install: all $(BUILD)/mmu_notifier.pc
+	$(INSTALL) -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(docdir) \
+		$(addprefix $(DESTDIR)$(includedir)/mmu_notifier/,$(sort $(dir $(HEADERS))))
+	$(INSTALL) -m 644 $(BUILD)/lib/libmmu_notifier.a $(DESTDIR)$(libdir)/
+	$(INSTALL) -m 755 $(BUILD)/lib/libmmu_notifier.so.$(VERSION) $(DESTDIR)$(libdir)/
+	ln -sf libmmu_notifier.so.$(VERSION) $(DESTDIR)$(libdir)/libmmu_notifier.so.$(SOVERSION)
+	ln -sf libmmu_notifier.so.$(SOVERSION) $(DESTDIR)$(libdir)/libmmu_notifier.so
+	$(INSTALL) -m 644 $(BUILD)/mmu_notifier.pc $(DESTDIR)$(libdir)/pkgconfig/
+	for h in $(HEADERS); do $(INSTALL) -m 644 include/$$h $(DESTDIR)$(includedir)/mmu_notifier/$$h || exit 1; done
+	$(INSTALL) -m 644 $(LICENCES) $(DESTDIR)$(docdir)/
+
+.PHONY: uninstall
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(libdir)/,$(LIBRARIES)) $(DESTDIR)$(libdir)/pkgconfig/mmu_notifier.pc
+	rm -f $(addprefix $(DESTDIR)$(includedir)/mmu_notifier/,$(HEADERS)) $(addprefix $(DESTDIR)$(docdir)/,$(LICENCES))
+	for d in $(shell printf '%s\n' $(sort $(dir $(HEADERS))) | sort -r) ../mmu_notifier; do \
+		rmdir $(DESTDIR)$(includedir)/mmu_notifier/$$d 2>/dev/null; done; \
+	rmdir $(DESTDIR)$(docdir) 2>/dev/null; true
+
+# What tests, examples and the demo use.
+.PHONY: stage
+stage:
+	@rm -rf $(STAGE)
+	@$(MAKE) --no-print-directory install DESTDIR= PREFIX=$(STAGE) prefix=$(STAGE) exec_prefix=$(STAGE) \
+		libdir=$(STAGE)/lib includedir=$(STAGE)/include docdir=$(STAGE)/share/doc >$(BUILD)/stage.log 2>&1 || \
+		{ cat $(BUILD)/stage.log; exit 1; }
+
+$(BUILD):
+	@mkdir -p $@
+
+stage: | $(BUILD)
+
+# ------------------------------------------------------------------------------------------------------------- demo
+
+BROKEN ?=
+TIME ?= 12
+DEMO_FLAGS = -std=gnu11 -O2 -g -Wall -Wextra
+
+.PHONY: demo
+demo: stage
+	$(STAGED) sh -c '$(or $(CC),cc) $(DEMO_FLAGS) examples/mirror.c -o $(BUILD)/mirror \
+		$$(pkg-config --cflags --libs mmu_notifier) -Wl,-rpath,$$(pkg-config --variable=libdir mmu_notifier)'
+	$(BUILD)/mirror -t $(TIME) $(if $(BROKEN),--broken=$(BROKEN))
+
+# ------------------------------------------------------------------------------------------------------------- test
+
+.PHONY: test
+test: tools
+	sh scripts/test.sh
+
+.PHONY: test-%
+test-%: tools
+	sh scripts/test.sh $*
+
+# Compilers and checkers that the tests use; installs what is missing.
+.PHONY: tools
+tools:
+	sh scripts/tools.sh
+
+.PHONY: headers
+headers:
+	UPDATE_EXPECT=1 $(CARGO) test --locked -q -p mmu-notifier-ffi --test headers
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)
+	$(CARGO) clean

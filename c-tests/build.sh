@@ -1,0 +1,22 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Compiles the C test programs against the staged install, through pkg-config only. Prints the programs' names.
+# Usage: build.sh OUTDIR SOURCE...
+set -eu
+out=$1
+shift
+mkdir -p "$out"
+flags=$(pkg-config --cflags --libs mmu_notifier)
+rpath=-Wl,-rpath,$(pkg-config --variable=libdir mmu_notifier)
+compile() {
+	local source=$1 program
+	program=$out/$(basename "${source%.*}")
+	case $source in
+	*.cc) ${CXX:-g++} -std=c++17 -O1 -g -Wall -Wextra -Werror "$source" -o "$program" $flags "$rpath" ;;
+	*) ${CC:-cc} -std=gnu11 -O1 -g -Wall -Wextra -Werror "$source" -o "$program" $flags "$rpath" ;;
+	esac
+	echo "$program"
+}
+export -f compile
+export out flags rpath
+printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -euc 'compile "$1"' _ {} | sort

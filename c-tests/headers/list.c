@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * <linux/list.h>, <linux/rculist.h>: every operation against the sequence of
+ * values that it must leave.  C and C++.
+ */
+#include <stdarg.h>
+#include <sys/queue.h>
+
+#include <linux/list.h>
+#include <linux/rculist.h>
+
+#include "check.h"
+
+struct item {
+	int value;
+	struct list_head link;
+	struct hlist_node hash;
+};
+
+static struct item items[8];
+
+/* Does the list hold these values, -1 at the end, in both directions? */
+static bool list_is(struct list_head *head, ...)
+{
+	struct list_head *node = head;
+	bool same = true;
+	va_list values;
+	int value;
+
+	va_start(values, head);
+	while ((value = va_arg(values, int)) >= 0) {
+		same = same && node->next->prev == node;
+		node = node->next;
+		same = same && node != head &&
+		       list_entry(node, struct item, link)->value == value;
+	}
+	va_end(values);
+	return same && node->next == head && head->prev == node;
+}
+
+static bool hlist_is(struct hlist_head *head, ...)
+{
+	struct hlist_node **link = &head->first;
+	bool same = true;
+	va_list values;
+	int value;
+
+	va_start(values, head);
+	while ((value = va_arg(values, int)) >= 0) {
+		same = same && *link && (*link)->pprev == link &&
+		       hlist_entry(*link, struct item, hash)->value == value;
+		if (!same)
+			break;
+		link = &(*link)->next;
+	}
+	va_end(values);
+	return same && !*link;
+}
+
+/* 0, 1, .. count-1 in this order. */
+static void fill(struct list_head *head, int count)
+{
+	int i;
+
+	INIT_LIST_HEAD(head);
+	for (i = 0; i < count; i++) {
+		items[i].value = i;
+		list_add_tail(&items[i].link, head);
+	}
+}
+
+static void hfill(struct hlist_head *head, int count)
+{
+	INIT_HLIST_HEAD(head);
+	while (count-- > 0) {
+		items[count].value = count;
+		hlist_add_head(&items[count].hash, head);
+	}
+}
+
+static void test_add_and_delete(void)
+{
+	LIST_HEAD(list);
+	struct item a = { 10, LIST_HEAD_INIT(a.link), { NULL, NULL } };
+
+	CHECK(list_empty(&list));
+	CHECK(list_empty_careful(&list));
+	CHECK(list_empty(&a.link));
+	list_add(&a.link, &list);
+	CHECK(list_is(&list, 10, -1));
+	CHECK(!list_empty(&list));
+	CHECK(!list_empty_careful(&list));
+	CHECK(list_is_singular(&list));
+	CHECK(list_is_first(&a.link, &list) && list_is_last(&a.link, &list));
+	CHECK(list_is_head(&list, &list) && !list_is_head(&a.link, &list));
+	list_del(&a.link);
+	CHECK(a.link.next == LIST_POISON1 && a.link.prev == LIST_POISON2);
+	CHECK((unsigned long)LIST_POISON1 == 0xdead000000000100UL);
+	CHECK((unsigned long)LIST_POISON2 == 0xdead000000000122UL);
+	CHECK(list_empty(&list));
+
+	fill(&list, 3);
+	CHECK(list_is(&list, 0, 1, 2, -1));
+	CHECK(!list_is_singular(&list));
+	CHECK(list_count_nodes(&list) == 3);
+	list_del_init(&items[1].link);
+	CHECK(list_is(&list, 0, 2, -1));
+	CHECK(list_empty(&items[1].link));
+	list_add(&items[1].link, &list);
+	CHECK(list_is(&list, 1, 0, 2, -1));
+	list_move_tail(&items[1].link, &list);
+	CHECK(list_is(&list, 0, 2, 1, -1));
+	list_move(&items[2].link, &list);
+	CHECK(list_is(&list, 2, 0, 1, -1));
+	list_rotate_left(&list);
+	CHECK(list_is(&list, 0, 1, 2, -1));
+}
+
+static void test_replace_and_swap(void)
+{
+	LIST_HEAD(list);
+	LIST_HEAD(other);
+	LIST_HEAD(empty);
+	int i, j;
+
+	fill(&list, 3);
+	items[5].value = 5;
+	list_replace(&items[1].link, &items[5].link);
+	CHECK(list_is(&list, 0, 5, 2, -1));
+	CHECK(items[1].link.next == &items[2].link);
+	list_replace_init(&list, &other);
+	CHECK(list_is(&other, 0, 5, 2, -1));
+	CHECK(list_empty(&list));
+	list_replace_init(&empty, &other);
+	CHECK(list_empty(&other) && list_empty(&empty));
+
+	for (i = 0; i < 4; i++) {
+		for (j = 0; j < 4; j++) {
+			int v[4] = { 0, 1, 2, 3 };
+
+			if (i == j)
+				continue;
+			fill(&list, 4);
+			list_swap(&items[i].link, &items[j].link);
+			v[i] = j;
+			v[j] = i;
+			CHECK(list_is(&list, v[0], v[1], v[2], v[3], -1));
+		}
+	}
+}
+
+static void test_splice_and_cut(void)
+{
+	LIST_HEAD(list);
+	LIST_HEAD(other);
+
+	fill(&list, 4);
+	list_cut_position(&other, &list, &items[1].link);
+	CHECK(list_is(&other, 0, 1, -1));
+	CHECK(list_is(&list, 2, 3, -1));
+	list_splice_init(&list, &other);
+	CHECK(list_is(&other, 2, 3, 0, 1, -1));
+	CHECK(list_empty(&list));
+	list_splice_tail_init(&other, &list);
+	CHECK(list_is(&list, 2, 3, 0, 1, -1));
+	CHECK(list_empty(&other));
+	list_splice(&other, &list);
+	list_splice_tail(&other, &list);
+	CHECK(list_is(&list, 2, 3, 0, 1, -1));
+	list_cut_position(&other, &list, &list);
+	CHECK(list_empty(&other));
+	CHECK(list_is(&list, 2, 3, 0, 1, -1));
+	list_cut_position(&other, &list, list.prev);
+	CHECK(list_empty(&list));
+	CHECK(list_is(&other, 2, 3, 0, 1, -1));
+}
+
+/* Collects the values that a loop visits as decimal digits. */
+#define DIGITS(loop) \
+	__extension__ ({ \
+		int __digits = 9; \
+		loop \
+			__digits = __digits * 10 + pos->value; \
+		__digits; \
+	})
+
+static void test_loops(void)
+{
+	LIST_HEAD(list);
+	struct list_head *node, *next_node;
+	struct item *pos, *next;
+	int count = 0;
+
+	fill(&list, 4);
+	CHECK(list_first_entry(&list, struct item, link) == &items[0]);
+	CHECK(list_last_entry(&list, struct item, link) == &items[3]);
+	CHECK(list_next_entry(&items[0], link) == &items[1]);
+	CHECK(list_prev_entry(&items[1], link) == &items[0]);
+	CHECK(list_first_entry_or_null(&list, struct item, link) == items);
+
+	CHECK(DIGITS(list_for_each_entry(pos, &list, link)) == 90123);
+	CHECK(DIGITS(list_for_each_entry_reverse(pos, &list, link)) == 93210);
+	CHECK(DIGITS(list_for_each_entry_rcu(pos, &list, link)) == 90123);
+	CHECK(DIGITS(list_for_each_entry_rcu(pos, &list, link, false)) ==
+	      90123);
+	pos = &items[1];
+	CHECK(DIGITS(list_for_each_entry_from(pos, &list, link)) == 9123);
+	pos = &items[1];
+	CHECK(DIGITS(list_for_each_entry_continue(pos, &list, link)) == 923);
+	pos = &items[2];
+	CHECK(DIGITS(list_for_each_entry_from_reverse(pos, &list, link)) ==
+	      9210);
+	pos = &items[2];
+	CHECK(DIGITS(list_for_each_entry_continue_reverse(pos, &list, link)) ==
+	      910);
+	pos = list_prepare_entry((struct item *)NULL, &list, link);
+	CHECK(DIGITS(list_for_each_entry_continue(pos, &list, link)) == 90123);
+
+	list_for_each(node, &list)
+		count++;
+	list_for_each_prev(node, &list)
+		count++;
+	CHECK(count == 8);
+
+	list_for_each_entry_safe(pos, next, &list, link) {
+		if (pos->value % 2)
+			list_del(&pos->link);
+	}
+	CHECK(list_is(&list, 0, 2, -1));
+	list_for_each_entry_safe_reverse(pos, next, &list, link)
+		list_del(&pos->link);
+	CHECK(list_empty(&list));
+	CHECK(!list_first_entry_or_null(&list, struct item, link));
+	list_for_each_entry(pos, &list, link)
+		CHECK(!"an empty list has no entry");
+
+	fill(&list, 4);
+	pos = &items[0];
+	list_for_each_entry_safe_continue(pos, next, &list, link)
+		list_del(&pos->link);
+	CHECK(list_is(&list, 0, -1));
+	fill(&list, 4);
+	pos = &items[2];
+	list_for_each_entry_safe_from(pos, next, &list, link)
+		list_del(&pos->link);
+	CHECK(list_is(&list, 0, 1, -1));
+	list_for_each_safe(node, next_node, &list)
+		list_del(node);
+	CHECK(list_empty(&list));
+	fill(&list, 2);
+	list_for_each_prev_safe(node, next_node, &list)
+		list_del(node);
+	CHECK(list_empty(&list));
+}
+
+static void test_rcu(void)
+{
+	LIST_HEAD(list);
+	HLIST_HEAD(hlist);
+	int i;
+
+	for (i = 0; i < 4; i++)
+		items[i].value = i;
+	list_add_rcu(&items[1].link, &list);
+	list_add_rcu(&items[0].link, &list);
+	list_add_tail_rcu(&items[2].link, &list);
+	CHECK(list_is(&list, 0, 1, 2, -1));
+	list_replace_rcu(&items[1].link, &items[3].link);
+	CHECK(list_is(&list, 0, 3, 2, -1));
+	CHECK(items[1].link.next == &items[2].link);
+	list_del_rcu(&items[3].link);
+	CHECK(list_is(&list, 0, 2, -1));
+	CHECK(items[3].link.next == &items[2].link);
+	CHECK(items[3].link.prev == LIST_POISON2);
+
+	hlist_add_head_rcu(&items[1].hash, &hlist);
+	hlist_add_before_rcu(&items[0].hash, &items[1].hash);
+	hlist_add_behind_rcu(&items[2].hash, &items[1].hash);
+	CHECK(hlist_is(&hlist, 0, 1, 2, -1));
+	hlist_del_rcu(&items[0].hash);
+	CHECK(hlist_is(&hlist, 1, 2, -1));
+	CHECK(items[0].hash.next == &items[1].hash);
+	CHECK((void *)items[0].hash.pprev == LIST_POISON2);
+	hlist_del_init_rcu(&items[1].hash);
+	CHECK(hlist_is(&hlist, 2, -1));
+	CHECK(items[1].hash.next == &items[2].hash);
+	CHECK(hlist_unhashed(&items[1].hash));
+	hlist_del_init_rcu(&items[1].hash);
+	CHECK(hlist_is(&hlist, 2, -1));
+}
+
+static void test_hlist(void)
+{
+	HLIST_HEAD(list);
+	struct hlist_head other = HLIST_HEAD_INIT;
+	struct hlist_node *node, *next;
+	struct item *pos;
+	int count = 0;
+
+	CHECK(hlist_empty(&list));
+	INIT_HLIST_NODE(&items[3].hash);
+	items[3].value = 3;
+	CHECK(hlist_unhashed(&items[3].hash));
+	hlist_del_init(&items[3].hash);
+
+	hfill(&list, 3);
+	CHECK(hlist_is(&list, 0, 1, 2, -1));
+	hlist_add_before(&items[3].hash, &items[0].hash);
+	CHECK(hlist_is(&list, 3, 0, 1, 2, -1));
+	hlist_del_init(&items[3].hash);
+	CHECK(hlist_unhashed(&items[3].hash) && !items[3].hash.next);
+	hlist_add_behind(&items[3].hash, &items[2].hash);
+	CHECK(hlist_is(&list, 0, 1, 2, 3, -1));
+	CHECK(!hlist_unhashed_lockless(&items[3].hash));
+
+	CHECK(DIGITS(hlist_for_each_entry(pos, &list, hash)) == 90123);
+	CHECK(!pos);
+	CHECK(DIGITS(hlist_for_each_entry_rcu(pos, &list, hash)) == 90123);
+	CHECK(DIGITS(hlist_for_each_entry_rcu(pos, &list, hash, true)) ==
+	      90123);
+	CHECK(DIGITS(hlist_for_each_entry_srcu(pos, &list, hash, true)) ==
+	      90123);
+	pos = &items[1];
+	CHECK(DIGITS(hlist_for_each_entry_from(pos, hash)) == 9123);
+	pos = &items[1];
+	CHECK(DIGITS(hlist_for_each_entry_continue(pos, hash)) == 923);
+	hlist_for_each(node, &list)
+		count++;
+	CHECK(count == 4);
+
+	hlist_for_each_entry_safe(pos, next, &list, hash) {
+		if (pos->value % 2)
+			hlist_del(&pos->hash);
+	}
+	CHECK(hlist_is(&list, 0, 2, -1));
+	CHECK(items[1].hash.next == LIST_POISON1);
+	CHECK((void *)items[1].hash.pprev == LIST_POISON2);
+	hlist_move_list(&list, &other);
+	CHECK(hlist_empty(&list));
+	CHECK(hlist_is(&other, 0, 2, -1));
+	CHECK(!hlist_is_singular_node(&items[0].hash, &other));
+	hlist_for_each_safe(node, next, &other) {
+		if (node == &items[0].hash)
+			hlist_del(node);
+	}
+	CHECK(hlist_is_singular_node(&items[2].hash, &other));
+
+	hlist_add_fake(&items[4].hash);
+	CHECK(hlist_fake(&items[4].hash));
+	hlist_del(&items[4].hash);
+}
+
+int main(void)
+{
+	test_add_and_delete();
+	test_replace_and_swap();
+	test_splice_and_cut();
+	test_loops();
+	test_rcu();
+	test_hlist();
+	return check_result();
+}

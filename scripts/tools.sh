@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Installs what the tests need beyond cargo, cc, make, pkg-config and python3, as root with apt; otherwise says what is
+# missing, and the tests that want it are skipped with that reason.
+set -eu
+missing=
+want() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+want g++ g++
+want clang clang
+want valgrind valgrind
+want ld binutils
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+	echo "installing:$missing"
+	{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } \
+		>/tmp/mmu_notifier-apt.log 2>&1 || { tail -n 5 /tmp/mmu_notifier-apt.log; echo "could not install:$missing"; }
+else
+	echo "not installed (tests that want them are skipped):$missing"
+fi

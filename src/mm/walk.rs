@@ -1,0 +1,32 @@
+//! A section of walks that ends by itself, and tells the worker if a grace period has ended with it.
+
+use core::ops::Deref;
+
+use super::notifiers::WORKER;
+use super::subscriptions::Subscriptions;
+use crate::abi::mm::mm_struct;
+use crate::chain::Section;
+
+/// A [`Section`] of the chain of one mm, left when dropped.
+pub(super) struct Walk<'a>(Section<'a>);
+
+impl<'a> Walk<'a> {
+    pub(super) fn enter(subscriptions: &'a Subscriptions, mm: *mut mm_struct) -> Self {
+        Self(Section::enter(&subscriptions.chain, mm))
+    }
+}
+
+impl<'a> Deref for Walk<'a> {
+    type Target = Section<'a>;
+    fn deref(&self) -> &Section<'a> {
+        &self.0
+    }
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        if self.0.leave() {
+            WORKER.poke();
+        }
+    }
+}
