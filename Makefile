@@ -104,11 +104,11 @@ demo: stage
 
 .PHONY: test
 test: tools
-	sh scripts/test.sh
+	bash scripts/test.sh
 
 .PHONY: test-%
 test-%: tools
-	sh scripts/test.sh $*
+	bash scripts/test.sh $*
 
 # Compilers and checkers that the tests use; installs what is missing.
 .PHONY: tools
