@@ -13,6 +13,7 @@ compile_error!(
 
 pub mod abi;
 pub mod chain;
+pub mod dispatch;
 pub mod index;
 pub mod interval;
 pub mod mm;

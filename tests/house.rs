@@ -9,6 +9,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("thread", 0),
     ("abi", 1),
     ("report", 1),
+    ("dispatch", 2),
     ("srcu", 2),
     ("index", 2),
     ("chain", 3),

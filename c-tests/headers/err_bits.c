@@ -36,11 +36,10 @@ void mmu_notifier_driver_report(int bug, const char *file, int line,
 		 condition);
 }
 
-void mmu_notifier_null_argument(const char *function, const char *argument)
+void mmu_notifier_null_argument(const char *function)
 {
-	/* The exit code says whether the names are what the child expects. */
-	_exit(strcmp(function, "mmu_notifier_invalidate_range_start") == 0 &&
-	      strcmp(argument, "range->mm") == 0 ? 42 : 43);
+	/* The exit code says whether the name is what the child expects. */
+	_exit(strcmp(function, "mmu_notifier_invalidate_range_start") == 0 ? 42 : 43);
 }
 
 void mmu_notifier_spin_lock_slow(unsigned int *word)
@@ -115,10 +114,8 @@ void __mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
 	others = 1002;
 }
 
-void mmu_notifier_free_rcu(struct rcu_head *head, void *object,
-			   void (*function)(void *object))
+void mmu_notifier_free_rcu(void *object, void (*function)(void *object))
 {
-	(void)head;
 	function(object);
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use cbindgen::{Builder, Config, DocumentationStyle, Language, Style};
-use mmu_notifier::abi::{Layout, mm, notifier, types};
+use mmu_notifier::abi::{Layout, mm, notifier, types, versions};
 
 /// One generated header.
 struct Header {
@@ -14,31 +14,61 @@ struct Header {
     sources: &'static [&'static str],
     /// What it includes.
     includes: &'static [&'static str],
-    /// Items that no function mentions.
-    also: &'static [&'static str],
-    /// Types that other headers declare.
-    elsewhere: &'static [(&'static str, &'static str)],
+    /// The structs and enums that it defines; others are known from what it includes.
+    defines: &'static [&'static str],
+    /// Names that items have in C, where it is not the Rust name.
+    renames: &'static [(&'static str, &'static str)],
     /// What its items need to have been declared.
     ahead: &'static [&'static str],
     /// One line on what it is.
     about: &'static str,
 }
 
+impl Header {
+    const NONE: Self = Self {
+        path: "",
+        sources: &[],
+        includes: &[],
+        defines: &[],
+        renames: &[],
+        ahead: &[],
+        about: "",
+    };
+}
+
+/// How C writes the types of other headers.
+const KNOWN: &[(&str, &str)] = &[
+    ("callback_head", "struct callback_head"),
+    ("event_t", "enum mmu_notifier_event"),
+    ("file", "struct file"),
+    ("hlist_node", "struct hlist_node"),
+    ("interval_tree_node", "struct interval_tree_node"),
+    ("llist_node", "struct llist_node"),
+    ("mm_struct", "struct mm_struct"),
+    ("mmu_interval_notifier", "struct mmu_interval_notifier"),
+    (
+        "mmu_interval_notifier_ops",
+        "struct mmu_interval_notifier_ops",
+    ),
+    ("mmu_notifier", "struct mmu_notifier"),
+    ("mmu_notifier_ops", "struct mmu_notifier_ops"),
+    ("mmu_notifier_range", "struct mmu_notifier_range"),
+    (
+        "mmu_notifier_subscriptions",
+        "struct mmu_notifier_subscriptions",
+    ),
+    ("rw_semaphore", "struct rw_semaphore"),
+    ("srcu_struct", "struct srcu_struct"),
+    ("task_struct", "struct task_struct"),
+    ("vm_area_struct", "struct vm_area_struct"),
+];
+
 const HEADERS: &[Header] = &[
     Header {
         path: "include/mmu_notifier/abi/mm.h",
         sources: &["src/abi/mm.rs", "ffi/src/mm.rs"],
         includes: &["asm/page.h", "linux/rwsem.h", "linux/types.h"],
-        also: &["mm_struct", "task_struct"],
-        elsewhere: &[
-            ("rw_semaphore", "struct rw_semaphore"),
-            ("callback_head", "struct callback_head"),
-            ("file", "struct file"),
-            (
-                "mmu_notifier_subscriptions",
-                "struct mmu_notifier_subscriptions",
-            ),
-        ],
+        defines: &["mm_struct", "task_struct"],
         ahead: &[
             "struct file;",
             "struct mm_struct;",
@@ -46,69 +76,160 @@ const HEADERS: &[Header] = &[
             "typedef struct mm_context_t mm_context_t;",
         ],
         about: "The address space and the thread. Included by <linux/mm_types.h>, <linux/sched.h> and others.",
+        ..Header::NONE
     },
     Header {
         path: "include/mmu_notifier/abi/notifier.h",
         sources: &["src/abi/notifier.rs", "ffi/src/notifier.rs"],
         includes: &["linux/interval_tree.h", "mmu_notifier/abi/mm.h"],
-        also: &["mmu_notifier_event"],
-        elsewhere: &[
-            ("event_t", "enum mmu_notifier_event"),
-            ("mm_struct", "struct mm_struct"),
-            ("hlist_node", "struct hlist_node"),
-            ("callback_head", "struct callback_head"),
-            ("interval_tree_node", "struct interval_tree_node"),
+        defines: &[
+            "mmu_notifier",
+            "mmu_interval_notifier",
+            "mmu_notifier_event",
+            "MMU_NOTIFIER_RANGE_BLOCKABLE",
         ],
-        ahead: &["struct mmu_interval_notifier;", "struct mmu_notifier;"],
-        about: "The notifiers. Included by <linux/mmu_notifier.h>, which has the inlines.",
+        ahead: &[
+            "struct mmu_interval_notifier_ops;",
+            "struct mmu_notifier_ops;",
+            "struct mmu_notifier_range;",
+        ],
+        about: "The notifiers, as far as all kernels agree. Included by <linux/mmu_notifier.h>, which has the inlines.",
+        ..Header::NONE
+    },
+    Header {
+        path: "include/mmu_notifier/abi/reference.h",
+        sources: &["ffi/src/reference.rs"],
+        includes: &["mmu_notifier/abi/structs_6_6.h"],
+        about: "Functions on structs that kernels lay out differently, for kernels 6.6 to 6.9.",
+        ..Header::NONE
+    },
+    Header {
+        path: "include/mmu_notifier/abi/versions.h",
+        sources: &["src/abi/versions.rs", "ffi/src/versions.rs"],
+        includes: &["mmu_notifier/abi/notifier.h"],
+        defines: &["mmu_notifier_abi"],
+        about: "Functions on structs that kernels lay out differently, for any kernel. Not for programs.",
+        ..Header::NONE
+    },
+    Header {
+        path: "include/mmu_notifier/abi/structs_5_14.h",
+        sources: &["src/abi/versions.rs"],
+        includes: &["mmu_notifier/abi/notifier.h"],
+        defines: &[
+            "mmu_notifier_range_5_14",
+            "mmu_notifier_ops_5_14",
+            "mmu_interval_notifier_ops_5_14",
+        ],
+        renames: &[
+            ("mmu_notifier_range_5_14", "mmu_notifier_range"),
+            ("mmu_notifier_ops_5_14", "mmu_notifier_ops"),
+            (
+                "mmu_interval_notifier_ops_5_14",
+                "mmu_interval_notifier_ops",
+            ),
+        ],
+        ahead: &["struct vm_area_struct;"],
+        about: "What kernels 5.14 to 6.2 lay out in a way of their own.",
+    },
+    Header {
+        path: "include/mmu_notifier/abi/structs_6_3.h",
+        sources: &["src/abi/versions.rs"],
+        includes: &[
+            "mmu_notifier/abi/structs_range.h",
+            "mmu_notifier/abi/structs_interval.h",
+        ],
+        defines: &["mmu_notifier_ops_6_3"],
+        renames: &[("mmu_notifier_ops_6_3", "mmu_notifier_ops")],
+        about: "What kernels 6.3 to 6.5 lay out in a way of their own.",
+        ..Header::NONE
+    },
+    Header {
+        path: "include/mmu_notifier/abi/structs_6_6.h",
+        sources: &["src/abi/notifier.rs"],
+        includes: &[
+            "mmu_notifier/abi/structs_range.h",
+            "mmu_notifier/abi/structs_interval.h",
+        ],
+        defines: &["mmu_notifier_ops"],
+        about: "What kernels 6.6 to 6.9 lay out in a way of their own.",
+        ..Header::NONE
+    },
+    Header {
+        path: "include/mmu_notifier/abi/structs_6_10.h",
+        sources: &["src/abi/versions.rs"],
+        includes: &[
+            "mmu_notifier/abi/structs_range.h",
+            "mmu_notifier/abi/structs_interval.h",
+        ],
+        defines: &["mmu_notifier_ops_6_10"],
+        renames: &[("mmu_notifier_ops_6_10", "mmu_notifier_ops")],
+        about: "What kernels 6.10 to 7.0 lay out in a way of their own.",
+        ..Header::NONE
+    },
+    Header {
+        path: "include/mmu_notifier/abi/structs_7_1.h",
+        sources: &["src/abi/versions.rs"],
+        includes: &["mmu_notifier/abi/structs_range.h"],
+        defines: &[
+            "mmu_notifier_ops_7_1",
+            "mmu_interval_notifier_ops_7_1",
+            "mmu_interval_notifier_finish",
+        ],
+        renames: &[
+            ("mmu_notifier_ops_7_1", "mmu_notifier_ops"),
+            ("mmu_interval_notifier_ops_7_1", "mmu_interval_notifier_ops"),
+        ],
+        about: "What kernels from 7.1 on lay out in a way of their own.",
+        ..Header::NONE
+    },
+    Header {
+        path: "include/mmu_notifier/abi/structs_range.h",
+        sources: &["src/abi/notifier.rs"],
+        includes: &["mmu_notifier/abi/notifier.h"],
+        defines: &["mmu_notifier_range"],
+        about: "The range of kernels from 6.3 on.",
+        ..Header::NONE
+    },
+    Header {
+        path: "include/mmu_notifier/abi/structs_interval.h",
+        sources: &["src/abi/notifier.rs"],
+        includes: &["mmu_notifier/abi/notifier.h"],
+        defines: &["mmu_interval_notifier_ops"],
+        about: "The ops of an interval notifier of kernels from 6.3 to 7.0.",
+        ..Header::NONE
     },
     Header {
         path: "include/mmu_notifier/abi/support.h",
         sources: &["ffi/src/support.rs"],
         includes: &["linux/types.h"],
-        also: &[],
-        elsewhere: &[],
-        ahead: &[],
         about: "What inlines of linux/ need from the library. Not for programs.",
+        ..Header::NONE
     },
     Header {
         path: "include/mmu_notifier/abi/rcu.h",
         sources: &["ffi/src/rcu.rs"],
         includes: &["linux/types.h"],
-        also: &[],
-        elsewhere: &[
-            ("callback_head", "struct callback_head"),
-            ("srcu_struct", "struct srcu_struct"),
-        ],
         ahead: &["struct srcu_struct;"],
         about: "Grace periods for drivers. Included by <linux/srcu.h> and <linux/rcupdate.h>.",
+        ..Header::NONE
     },
     Header {
         path: "include/mmu_notifier/report.h",
         sources: &["src/report/mod.rs", "ffi/src/report.rs"],
-        includes: &[],
-        also: &[],
-        elsewhere: &[],
-        ahead: &[],
         about: "Who is told when the contract is broken: WARN and BUG.",
+        ..Header::NONE
     },
     Header {
         path: "include/mmu_notifier/wait.h",
         sources: &["src/sync/hook.rs", "ffi/src/wait.rs"],
-        includes: &[],
-        also: &[],
-        elsewhere: &[],
-        ahead: &[],
         about: "Who sleeps in the library, on what, and who wakes them: for tests and explorers.",
+        ..Header::NONE
     },
     Header {
         path: "include/mmu_notifier/version.h",
         sources: &["ffi/src/version.rs"],
-        includes: &[],
-        also: &[],
-        elsewhere: &[],
-        ahead: &[],
         about: "The version of the headers, and of the library that is running.",
+        ..Header::NONE
     },
 ];
 
@@ -136,11 +257,22 @@ fn config(header: &Header) -> Config {
         ..Config::default()
     };
     config.function.no_return = Some("__attribute__((__noreturn__))".into());
-    let names = |list: &[&str]| list.iter().map(ToString::to_string).collect();
-    config.export.include = names(header.also);
-    config.export.exclude = names(&["event_t", "file", "mmu_notifier_subscriptions"]);
-    for (rust, c) in header.elsewhere {
+    config.export.include = header.defines.iter().map(ToString::to_string).collect();
+    for (rust, c) in KNOWN
+        .iter()
+        .filter(|(rust, _)| !header.defines.contains(rust))
+    {
+        config.export.exclude.push((*rust).into());
         config.export.rename.insert((*rust).into(), (*c).into());
+    }
+    for (rust, c) in header.renames {
+        config.export.rename.insert((*rust).into(), (*c).into());
+    }
+    if !header.defines.contains(&"MMU_NOTIFIER_RANGE_BLOCKABLE") {
+        config
+            .export
+            .exclude
+            .push("MMU_NOTIFIER_RANGE_BLOCKABLE".into());
     }
     config.after_includes = Some(after_includes(header));
     config
@@ -233,23 +365,80 @@ fn generated_headers_are_up_to_date() {
     }
 }
 
-/// SPEC 1.6, asserted again by a C compiler.
+/// What the C side asserts for each kernel: the structs that are its own, by their Rust names, and those that all share.
+const KERNELS: &[(&str, &str, &[&str])] = &[
+    (
+        "5_14",
+        "0x050e00",
+        &[
+            "mmu_notifier_range_5_14",
+            "mmu_notifier_ops_5_14",
+            "mmu_interval_notifier_ops_5_14",
+        ],
+    ),
+    (
+        "6_3",
+        "0x060300",
+        &[
+            "mmu_notifier_range",
+            "mmu_notifier_ops_6_3",
+            "mmu_interval_notifier_ops",
+        ],
+    ),
+    (
+        "6_6",
+        "0x060600",
+        &[
+            "mmu_notifier_range",
+            "mmu_notifier_ops",
+            "mmu_interval_notifier_ops",
+        ],
+    ),
+    (
+        "6_10",
+        "0x060a00",
+        &[
+            "mmu_notifier_range",
+            "mmu_notifier_ops_6_10",
+            "mmu_interval_notifier_ops",
+        ],
+    ),
+    (
+        "7_1",
+        "0x070100",
+        &[
+            "mmu_notifier_range",
+            "mmu_notifier_ops_7_1",
+            "mmu_interval_notifier_ops_7_1",
+            "mmu_interval_notifier_finish",
+        ],
+    ),
+];
+
+/// SPEC 1.6 and 2, asserted again by a C compiler.
 #[test]
 fn the_c_assertions_are_up_to_date() {
-    let mut text = String::from(
-        "/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n\
-         /* SPEC 1.6 in C. Generated from the assertions of src/abi: run `make headers`. */\n\
-         #include <linux/mmu_notifier.h>\n#include <linux/sched/mm.h>\n\n",
-    );
-    for layout in types::LAYOUTS
-        .iter()
-        .chain(notifier::LAYOUTS)
-        .chain(mm::LAYOUTS)
-    {
-        assertions(&mut text, layout);
+    let all = || {
+        types::LAYOUTS
+            .iter()
+            .chain(notifier::LAYOUTS)
+            .chain(versions::LAYOUTS)
+            .chain(mm::LAYOUTS)
+    };
+    for (name, kernel, own) in KERNELS {
+        let mut text = format!(
+            "/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n\
+             /* SPEC 1.6 and 2 in C. Generated from the assertions of src/abi: run `make headers`. */\n\
+             #define MMU_NOTIFIER_KERNEL {kernel}\n\
+             #include <linux/mmu_notifier.h>\n#include <linux/sched/mm.h>\n\n"
+        );
+        let differs = |name: &str| KERNELS.iter().any(|(_, _, own)| own.contains(&name));
+        for layout in all().filter(|layout| own.contains(&layout.name) || !differs(layout.name)) {
+            assertions(&mut text, layout);
+        }
+        text += "\nint main(void)\n{\n\treturn 0;\n}\n";
+        check(&format!("c-tests/test_layout_{name}.c"), &text);
     }
-    text += "\nint main(void)\n{\n\treturn 0;\n}\n";
-    check("c-tests/test_layout.c", &text);
 }
 
 fn assertions(text: &mut String, layout: &Layout) {
@@ -258,6 +447,7 @@ fn assertions(text: &mut String, layout: &Layout) {
         size,
         align,
         fields,
+        ..
     } = layout;
     writeln!(
         text,

@@ -25,6 +25,12 @@
 #ifndef PMD_SHIFT
 #define PMD_SHIFT	(2 * PAGE_SHIFT - 3)
 #endif
+#ifndef PUD_SHIFT
+#define PUD_SHIFT	(3 * PAGE_SHIFT - 6)
+#endif
+#ifndef PUD_SIZE
+#define PUD_SIZE	(1UL << PUD_SHIFT)
+#endif
 #ifndef PMD_SIZE
 #define PMD_SIZE	(1UL << PMD_SHIFT)
 #endif

@@ -9,7 +9,8 @@
  * calls the functions of this header's second half.
  *
  * The structs, the events and the functions that the library exports are in
- * <mmu_notifier/abi/notifier.h>; here are the inline functions.  As in the
+ * <mmu_notifier/abi/notifier.h> and, where kernels differ, in what
+ * <mmu_notifier/kernel.h> includes; here are the inline functions.  As in the
  * kernel, a driver gets many other headers by including this one.  Identifiers
  * like RS-1 name the rules in docs/spec/SPEC.md.
  *
@@ -45,6 +46,7 @@
 #include <linux/types.h>
 #include <mmu_notifier/abi/notifier.h>
 #include <mmu_notifier/abi/support.h>
+#include <mmu_notifier/kernel.h>
 
 #define __mmu_notifier_need(pointer) \
 	do { \
@@ -148,6 +150,22 @@ mmu_notifier_range_blockable(const struct mmu_notifier_range *range)
  * for start functions set MMU_NOTIFIER_RANGE_BLOCKABLE themselves.  Takes no
  * lock.  range->owner is not touched: it stays indeterminate.
  */
+#if MMU_NOTIFIER_KERNEL < 0x060300
+static inline void
+mmu_notifier_range_init(struct mmu_notifier_range *range,
+			enum mmu_notifier_event event, unsigned flags,
+			struct vm_area_struct *vma, struct mm_struct *mm,
+			unsigned long start, unsigned long end)
+{
+	__mmu_notifier_need(range);
+	range->vma = vma;
+	range->event = event;
+	range->mm = mm;
+	range->start = start;
+	range->end = end;
+	range->flags = flags;
+}
+#else
 static inline void
 mmu_notifier_range_init(struct mmu_notifier_range *range,
 			enum mmu_notifier_event event, unsigned flags,
@@ -161,11 +179,24 @@ mmu_notifier_range_init(struct mmu_notifier_range *range,
 	range->end = end;
 	range->flags = flags;
 }
+#endif
 
 /*
  * The same with an @owner, by which a driver recognises the changes that it
  * makes itself (MMU_NOTIFY_MIGRATE, MMU_NOTIFY_EXCLUSIVE).  May be NULL.
  */
+#if MMU_NOTIFIER_KERNEL < 0x060300
+static inline void
+mmu_notifier_range_init_owner(struct mmu_notifier_range *range,
+			      enum mmu_notifier_event event,
+			      unsigned int flags, struct vm_area_struct *vma,
+			      struct mm_struct *mm, unsigned long start,
+			      unsigned long end, void *owner)
+{
+	mmu_notifier_range_init(range, event, flags, vma, mm, start, end);
+	range->owner = owner;
+}
+#else
 static inline void
 mmu_notifier_range_init_owner(struct mmu_notifier_range *range,
 			      enum mmu_notifier_event event,
@@ -176,6 +207,7 @@ mmu_notifier_range_init_owner(struct mmu_notifier_range *range,
 	mmu_notifier_range_init(range, event, flags, mm, start, end);
 	range->owner = owner;
 }
+#endif
 
 /*
  * Announces the change that @range describes, and returns when nobody uses the
@@ -228,8 +260,27 @@ mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 	__mmu_notifier_need(range->mm);
 	might_sleep_if(mmu_notifier_range_blockable(range));
 	if (mm_has_notifiers(range->mm))
+#if MMU_NOTIFIER_KERNEL < 0x060600
+		__mmu_notifier_invalidate_range_end(range, false);
+#else
 		__mmu_notifier_invalidate_range_end(range);
+#endif
 }
+
+#if MMU_NOTIFIER_KERNEL < 0x060600
+/*
+ * The same for a caller that has called mmu_notifier_invalidate_range() by
+ * itself: ops->invalidate_range, which an end calls in these kernels, is not.
+ */
+static inline void
+mmu_notifier_invalidate_range_only_end(struct mmu_notifier_range *range)
+{
+	__mmu_notifier_need(range);
+	__mmu_notifier_need(range->mm);
+	if (mm_has_notifiers(range->mm))
+		__mmu_notifier_invalidate_range_end(range, true);
+}
+#endif
 
 /*
  * Drop what secondary TLBs hold of the addresses from @start, inclusive, to
@@ -237,6 +288,23 @@ mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
  * code that flushes the primary TLB.  No callback sleeps; the caller may hold a
  * spinlock.
  */
+#if MMU_NOTIFIER_KERNEL < 0x060600
+static inline void __mmu_notifier_invalidate_range(struct mm_struct *mm,
+						   unsigned long start,
+						   unsigned long end)
+{
+	__mmu_notifier_arch_invalidate_secondary_tlbs(mm, start, end);
+}
+
+static inline void mmu_notifier_invalidate_range(struct mm_struct *mm,
+						 unsigned long start,
+						 unsigned long end)
+{
+	__mmu_notifier_need(mm);
+	if (mm_has_notifiers(mm))
+		__mmu_notifier_invalidate_range(mm, start, end);
+}
+#else
 static inline void
 mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 					    unsigned long start,
@@ -246,6 +314,14 @@ mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 	if (mm_has_notifiers(mm))
 		__mmu_notifier_arch_invalidate_secondary_tlbs(mm, start, end);
 }
+#endif
+
+/* What a question about accessed marks answers: an int, a bool since 7.1. */
+#if MMU_NOTIFIER_KERNEL < 0x070100
+typedef int mmu_notifier_young_t;
+#else
+typedef bool mmu_notifier_young_t;
+#endif
 
 /*
  * Has a secondary MMU accessed the addresses from @start, inclusive, to @end,
@@ -253,9 +329,9 @@ mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
  * result is the OR of all callbacks' (YG-1), 0 if there are none.  No callback
  * sleeps; the caller may hold a spinlock.
  */
-static inline int mmu_notifier_clear_flush_young(struct mm_struct *mm,
-						 unsigned long start,
-						 unsigned long end)
+static inline mmu_notifier_young_t
+mmu_notifier_clear_flush_young(struct mm_struct *mm, unsigned long start,
+			       unsigned long end)
 {
 	__mmu_notifier_need(mm);
 	if (!mm_has_notifiers(mm))
@@ -264,9 +340,9 @@ static inline int mmu_notifier_clear_flush_young(struct mm_struct *mm,
 }
 
 /* The same without the flush (YG-1). */
-static inline int mmu_notifier_clear_young(struct mm_struct *mm,
-					   unsigned long start,
-					   unsigned long end)
+static inline mmu_notifier_young_t
+mmu_notifier_clear_young(struct mm_struct *mm, unsigned long start,
+			 unsigned long end)
 {
 	__mmu_notifier_need(mm);
 	if (!mm_has_notifiers(mm))
@@ -279,8 +355,8 @@ static inline int mmu_notifier_clear_young(struct mm_struct *mm,
  * nothing.  The result is the first non-zero one of the callbacks (YG-2).  No
  * callback sleeps; the caller may hold a spinlock.
  */
-static inline int mmu_notifier_test_young(struct mm_struct *mm,
-					  unsigned long address)
+static inline mmu_notifier_young_t
+mmu_notifier_test_young(struct mm_struct *mm, unsigned long address)
 {
 	__mmu_notifier_need(mm);
 	if (!mm_has_notifiers(mm))
@@ -288,6 +364,7 @@ static inline int mmu_notifier_test_young(struct mm_struct *mm,
 	return __mmu_notifier_test_young(mm, address);
 }
 
+#if MMU_NOTIFIER_KERNEL < 0x060a00
 /*
  * The page at @address, in bytes, is about to be mapped by @pte (YG-3).  Only
  * between a start and its end.  No callback sleeps; the caller may hold a
@@ -300,6 +377,7 @@ static inline void mmu_notifier_change_pte(struct mm_struct *mm,
 	if (mm_has_notifiers(mm))
 		__mmu_notifier_change_pte(mm, address, pte);
 }
+#endif
 
 /* ----------------------------------------------- the life of an mm_struct */
 
@@ -369,6 +447,37 @@ static inline void mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
 			     mmu_notifier_clear_young, \
 			     vma, address, pmdp, PMD_SIZE)
 
+#if MMU_NOTIFIER_KERNEL < 0x060600
+/*
+ * An entry is cleared and flushed by an operation of the architecture, and
+ * secondary TLBs drop what they hold of the page.  The value is the old entry.
+ */
+#define __mmu_notifier_clear_flush(operation, vma, address, entry, size) \
+	__extension__ ({ \
+		__typeof__(vma) __vma = (vma); \
+		unsigned long __address = (address) & ~((unsigned long)(size) - 1); \
+		__typeof__(operation(__vma, __address, entry)) __old = \
+			operation(__vma, __address, entry); \
+		\
+		mmu_notifier_invalidate_range(__vma->vm_mm, __address, \
+					      __address + (size)); \
+		__old; \
+	})
+
+#define ptep_clear_flush_notify(vma, address, ptep) \
+	__mmu_notifier_clear_flush(ptep_clear_flush, vma, address, ptep, \
+				   PAGE_SIZE)
+
+#define pmdp_huge_clear_flush_notify(vma, address, pmdp) \
+	__mmu_notifier_clear_flush(pmdp_huge_clear_flush, vma, address, pmdp, \
+				   PMD_SIZE)
+
+#define pudp_huge_clear_flush_notify(vma, address, pudp) \
+	__mmu_notifier_clear_flush(pudp_huge_clear_flush, vma, address, pudp, \
+				   PUD_SIZE)
+#endif
+
+#if MMU_NOTIFIER_KERNEL < 0x060a00
 /* The notifiers hear of @pte before it is set by set_pte_at(). */
 #define set_pte_at_notify(mm, address, ptep, pte) \
 	do { \
@@ -379,5 +488,6 @@ static inline void mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
 		mmu_notifier_change_pte(__mm, __address, __pte); \
 		set_pte_at(__mm, __address, ptep, __pte); \
 	} while (0)
+#endif
 
 #endif

@@ -9,10 +9,13 @@
 pub mod mm;
 pub mod notifier;
 pub mod types;
+pub mod versions;
 
 /// The size, the alignment and the field offsets of one struct, all in bytes.
 #[derive(Debug)]
 pub struct Layout {
+    /// Name of the struct here.
+    pub name: &'static str,
     /// Name of the struct (or typedef) in C.
     pub c_name: &'static str,
     /// `sizeof`.
@@ -33,6 +36,7 @@ macro_rules! layout {
         }; )*
         /// What this module asserts, for the C side to assert again.
         pub const LAYOUTS: &[$crate::abi::Layout] = &[$( $crate::abi::Layout {
+            name: stringify!($name),
             c_name: $c_name,
             size: $size,
             align: $align,

@@ -41,6 +41,14 @@ pub struct hlist_head {
     pub first: *mut hlist_node,
 }
 
+/// `struct llist_node`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct llist_node {
+    /// The node that follows, or NULL.
+    pub next: *mut llist_node,
+}
+
 /// `struct callback_head`, which the kernel also calls `struct rcu_head`.
 #[repr(C)]
 #[derive(Debug)]
@@ -89,6 +97,7 @@ layout! {
     "pte_t" pte_t: size 8, align 8 { pte @ 0 }
     "struct hlist_node" hlist_node: size 16, align 8 { next @ 0, pprev @ 8 }
     "struct hlist_head" hlist_head: size 8, align 8 { first @ 0 }
+    "struct llist_node" llist_node: size 8, align 8 { next @ 0 }
     "struct callback_head" callback_head: size 16, align 8 { next @ 0, func @ 8 }
     "struct rb_node" rb_node: size 24, align 8 { __rb_parent_color @ 0, rb_right @ 8, rb_left @ 16 }
     "struct interval_tree_node" interval_tree_node: size 48, align 8 { rb @ 0, start @ 24, last @ 32, __subtree_last @ 40 }

@@ -32,12 +32,19 @@ pub enum mmu_notifier_abi {
     MMU_NOTIFIER_ABI_7_1 = 5,
 }
 
+/// `struct vm_area_struct`: opaque; the library only passes it on.
+#[repr(C)]
+#[derive(Debug)]
+pub struct vm_area_struct {
+    _opaque: [u8; 0],
+}
+
 /// A change of `[start, end)` of an address space.
 #[repr(C)]
 #[derive(Debug)]
 pub struct mmu_notifier_range_5_14 {
     /// The mapping concerned, as the producer gave it, or NULL.
-    pub vma: *mut c_void,
+    pub vma: *mut vm_area_struct,
     /// The address space.
     pub mm: *mut mm_struct,
     /// First byte.
@@ -172,10 +179,7 @@ pub struct mmu_notifier_ops_6_3 {
     >,
     /// The range has changed.
     pub invalidate_range_end: Option<
-        unsafe extern "C" fn(
-            subscription: *mut mmu_notifier,
-            range: *const mmu_notifier_range,
-        ),
+        unsafe extern "C" fn(subscription: *mut mmu_notifier, range: *const mmu_notifier_range),
     >,
     /// A TLB that shares the CPU's page table must drop `[start, end)`. Called at the end of every range, too. Must not sleep.
     pub invalidate_range: Option<
@@ -233,10 +237,7 @@ pub struct mmu_notifier_ops_6_10 {
     >,
     /// The range has changed.
     pub invalidate_range_end: Option<
-        unsafe extern "C" fn(
-            subscription: *mut mmu_notifier,
-            range: *const mmu_notifier_range,
-        ),
+        unsafe extern "C" fn(subscription: *mut mmu_notifier, range: *const mmu_notifier_range),
     >,
     /// A TLB that shares the CPU's page table must drop `[start, end)`. Must not sleep.
     pub arch_invalidate_secondary_tlbs: Option<
@@ -294,10 +295,7 @@ pub struct mmu_notifier_ops_7_1 {
     >,
     /// The range has changed.
     pub invalidate_range_end: Option<
-        unsafe extern "C" fn(
-            subscription: *mut mmu_notifier,
-            range: *const mmu_notifier_range,
-        ),
+        unsafe extern "C" fn(subscription: *mut mmu_notifier, range: *const mmu_notifier_range),
     >,
     /// A TLB that shares the CPU's page table must drop `[start, end)`. Must not sleep.
     pub arch_invalidate_secondary_tlbs: Option<

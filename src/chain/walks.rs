@@ -3,15 +3,13 @@
 //! No lock is held while a callback runs; the read section keeps the notifiers alive.
 
 use core::ffi::{CStr, c_int, c_ulong};
-use core::ptr;
 
 use super::{Chain, WALKS, next_of, notifier_of, opaque};
 use crate::abi::mm::mm_struct;
-use crate::abi::notifier::{
-    MMU_NOTIFIER_RANGE_BLOCKABLE, mmu_notifier, mmu_notifier_ops, mmu_notifier_range,
-};
+use crate::abi::notifier::mmu_notifier;
 use crate::abi::types::pte_t;
-use crate::report::{HS_5_ANSWER, HS_5_END, HS_5_INFO};
+use crate::dispatch::{NotifierOps, Range};
+use crate::report::{HS_5_ANSWER, HS_5_END, HS_5_INFO, Rule};
 use crate::sync::Ordering;
 use crate::thread::{Frame, Kind};
 
@@ -52,7 +50,7 @@ impl<'a> Section<'a> {
         &self,
         op: &'static CStr,
         counted: bool,
-        mut visit: impl FnMut(*mut mmu_notifier, &mmu_notifier_ops) -> bool,
+        mut visit: impl FnMut(*mut mmu_notifier, NotifierOps) -> bool,
     ) {
         self.frame.now(op, counted);
         self.frame.run(|| {
@@ -61,7 +59,7 @@ impl<'a> Section<'a> {
             while !node.is_null() {
                 let subscription = notifier_of(node);
                 // SAFETY: The section keeps it and its ops alive.
-                let ops = unsafe { &*(*subscription).ops };
+                let ops = unsafe { NotifierOps::of(subscription) };
                 if !visit(subscription, ops) {
                     break;
                 }
@@ -72,26 +70,15 @@ impl<'a> Section<'a> {
     }
 
     /// Calls every `invalidate_range_start`; returns the last failure, or 0.
-    ///
-    /// # Safety
-    /// `range` is valid.
     // SPEC: HS-4 HS-5 HS-6
-    pub unsafe fn invalidate_start(
-        &self,
-        range: *const mmu_notifier_range,
-        counted: bool,
-    ) -> c_int {
+    pub fn invalidate_start(&self, range: &Range, counted: bool) -> c_int {
         let mut result = 0;
-        // SAFETY: The caller's promise.
-        let blockable = unsafe { (*range).flags } & MMU_NOTIFIER_RANGE_BLOCKABLE != 0;
         self.walk(START, counted, |subscription, ops| {
-            if let Some(start) = ops.invalidate_range_start {
-                // SAFETY: The notifier is alive and the range valid.
-                let answer = unsafe { start(subscription, range) };
-                if answer != 0 {
-                    report_failed_start(ops, answer, blockable);
-                    result = answer;
-                }
+            // SAFETY: The notifier is alive.
+            let answer = unsafe { ops.range_start(subscription, range) };
+            if answer != 0 {
+                report_failed_start(ops, answer, range.is_blockable());
+                result = answer;
             }
             true
         });
@@ -99,16 +86,11 @@ impl<'a> Section<'a> {
     }
 
     /// Calls every `invalidate_range_end`.
-    ///
-    /// # Safety
-    /// `range` is valid.
     // SPEC: HS-7 RE-1
-    pub unsafe fn invalidate_end(&self, range: *const mmu_notifier_range, counted: bool) {
+    pub fn invalidate_end(&self, range: &Range, counted: bool, only_end: bool) {
         self.walk(END, counted, |subscription, ops| {
-            if let Some(end) = ops.invalidate_range_end {
-                // SAFETY: The notifier is alive and the range valid.
-                unsafe { end(subscription, range) };
-            }
+            // SAFETY: The notifier is alive.
+            unsafe { ops.range_end(subscription, range, only_end) };
             true
         });
     }
@@ -117,10 +99,8 @@ impl<'a> Section<'a> {
     // SPEC: RL-2
     pub fn release(&self) {
         self.walk(c"release", false, |subscription, ops| {
-            if let Some(release) = ops.release {
-                // SAFETY: The notifier is alive.
-                unsafe { release(subscription, self.mm) };
-            }
+            // SAFETY: The notifier is alive.
+            unsafe { ops.release(subscription, self.mm) };
             true
         });
     }
@@ -133,11 +113,10 @@ impl<'a> Section<'a> {
     pub unsafe fn release_one(&self, subscription: *mut mmu_notifier) {
         self.frame.now(c"release", false);
         // SAFETY: The caller's promise.
-        let release = unsafe { (*(*subscription).ops).release };
-        if let Some(release) = release {
-            // SAFETY: As above.
-            self.frame.run(|| unsafe { release(subscription, self.mm) });
-        }
+        let ops = unsafe { NotifierOps::of(subscription) };
+        // SAFETY: As above.
+        self.frame
+            .run(|| unsafe { ops.release(subscription, self.mm) });
     }
 
     /// The or of what every `clear_flush_young` of `[start, end)` says.
@@ -145,10 +124,8 @@ impl<'a> Section<'a> {
     pub fn clear_flush_young(&self, start: c_ulong, end: c_ulong) -> c_int {
         let mut young = 0;
         self.walk(c"clear_flush_young", false, |subscription, ops| {
-            if let Some(op) = ops.clear_flush_young {
-                // SAFETY: The notifier is alive.
-                young |= unsafe { op(subscription, self.mm, start, end) };
-            }
+            // SAFETY: The notifier is alive.
+            young |= unsafe { ops.clear_flush_young(subscription, self.mm, [start, end]) };
             true
         });
         young
@@ -159,10 +136,8 @@ impl<'a> Section<'a> {
     pub fn clear_young(&self, start: c_ulong, end: c_ulong) -> c_int {
         let mut young = 0;
         self.walk(c"clear_young", false, |subscription, ops| {
-            if let Some(op) = ops.clear_young {
-                // SAFETY: The notifier is alive.
-                young |= unsafe { op(subscription, self.mm, start, end) };
-            }
+            // SAFETY: The notifier is alive.
+            young |= unsafe { ops.clear_young(subscription, self.mm, [start, end]) };
             true
         });
         young
@@ -173,10 +148,8 @@ impl<'a> Section<'a> {
     pub fn test_young(&self, address: c_ulong) -> c_int {
         let mut young = 0;
         self.walk(c"test_young", false, |subscription, ops| {
-            if let Some(op) = ops.test_young {
-                // SAFETY: The notifier is alive.
-                young = unsafe { op(subscription, self.mm, address) };
-            }
+            // SAFETY: The notifier is alive.
+            young = unsafe { ops.test_young(subscription, self.mm, address) };
             young == 0
         });
         young
@@ -186,10 +159,8 @@ impl<'a> Section<'a> {
     // SPEC: YG-3
     pub fn change_pte(&self, address: c_ulong, pte: pte_t) {
         self.walk(c"change_pte", false, |subscription, ops| {
-            if let Some(op) = ops.change_pte {
-                // SAFETY: The notifier is alive.
-                unsafe { op(subscription, self.mm, address, pte) };
-            }
+            // SAFETY: The notifier is alive.
+            unsafe { ops.change_pte(subscription, self.mm, address, pte) };
             true
         });
     }
@@ -201,10 +172,8 @@ impl<'a> Section<'a> {
             c"arch_invalidate_secondary_tlbs",
             false,
             |subscription, ops| {
-                if let Some(op) = ops.arch_invalidate_secondary_tlbs {
-                    // SAFETY: The notifier is alive.
-                    unsafe { op(subscription, self.mm, start, end) };
-                }
+                // SAFETY: The notifier is alive.
+                unsafe { ops.invalidate_secondary(subscription, self.mm, [start, end]) };
                 true
             },
         );
@@ -213,21 +182,16 @@ impl<'a> Section<'a> {
 
 /// A start op failed: a note, and warnings for what the contract forbids.
 // SPEC: HS-5
-fn report_failed_start(ops: &mmu_notifier_ops, answer: c_int, blockable: bool) {
-    let op = ops
-        .invalidate_range_start
-        .map_or(ptr::null(), |op| op as *const _);
-    let of = |rule: &'static crate::report::Rule| {
-        rule.broken_by(FUNCTION_OF_START)
-            .inside(START)
-            .about(op)
-            .value(answer.into())
+fn report_failed_start(ops: NotifierOps, answer: c_int, blockable: bool) {
+    let of = |rule: &'static Rule| {
+        let misuse = rule.broken_by(FUNCTION_OF_START).inside(START);
+        misuse.about(ops.start_address()).value(answer.into())
     };
     of(&HS_5_INFO).report();
     if blockable || answer != -libc::EAGAIN {
         of(&HS_5_ANSWER).report();
     }
-    if ops.invalidate_range_end.is_some() {
+    if ops.has_end() {
         of(&HS_5_END).report();
     }
 }

@@ -15,6 +15,7 @@
 //! * `__subtree_last` is the greatest `last` of the node and its children.
 //! * The parent's address is in `__rb_parent_color` (0 for the root), so a node in the index never reads as "empty",
 //!   which is the node's own address. A removed node keeps reading as not empty (IR-9).
+//! * The low three bits of that word hold a mark, 1 to 7, that the owner of the node gave it.
 #![expect(unsafe_code, reason = "an intrusive tree")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -32,6 +33,9 @@ pub struct Index {
     root: *mut Node,
 }
 
+/// The bits of `__rb_parent_color` that hold a node's mark: nodes are aligned to 8 bytes.
+const MARK: c_ulong = 7;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Left,
@@ -48,13 +52,13 @@ pub unsafe fn clear(node: *mut Node) {
     unsafe { (*node).rb.__rb_parent_color = node.expose_provenance() as c_ulong };
 }
 
-/// Does `node` read as "empty"?
+/// The mark that [`Index::insert`] gave to `node`.
 ///
 /// # Safety
-/// `node` is valid.
-pub unsafe fn is_clear(node: *const Node) -> bool {
+/// `node` is in an index.
+pub unsafe fn mark(node: *const Node) -> u8 {
     // SAFETY: The caller's promise.
-    unsafe { (*node).rb.__rb_parent_color == node.addr() as c_ulong }
+    unsafe { ((*node).rb.__rb_parent_color & MARK) as u8 }
 }
 
 impl Default for Index {
@@ -71,11 +75,11 @@ impl Index {
         }
     }
 
-    /// Puts `node` behind all nodes whose start is not greater.
+    /// Puts `node` behind all nodes whose start is not greater, with a `mark` from 1 to 7.
     ///
     /// # Safety
     /// `node` is valid until it is removed, in no index, and its `start` and `last` are set.
-    pub unsafe fn insert(&mut self, node: *mut Node) {
+    pub unsafe fn insert(&mut self, node: *mut Node, mark: u8) {
         // SAFETY: All nodes of the index are valid, and so is `node`.
         unsafe {
             let last = (*node).last;
@@ -93,6 +97,7 @@ impl Index {
             set_child(node, Left, ptr::null_mut());
             set_child(node, Right, ptr::null_mut());
             (*node).__subtree_last = last;
+            (*node).rb.__rb_parent_color = c_ulong::from(mark) & MARK;
             self.attach(parent, side, node);
             while !parent.is_null() && priority(node) > priority(parent) {
                 self.rotate_up(node);
@@ -138,7 +143,8 @@ impl Index {
                 set_child(parent, side, child);
             }
             if !child.is_null() {
-                (*child).rb.__rb_parent_color = parent.expose_provenance() as c_ulong;
+                let mark = (*child).rb.__rb_parent_color & MARK;
+                (*child).rb.__rb_parent_color = parent.expose_provenance() as c_ulong | mark;
             }
         }
     }
@@ -252,7 +258,8 @@ unsafe fn set_child(node: *mut Node, side: Side, child: *mut Node) {
 
 unsafe fn parent_of(node: *mut Node) -> *mut Node {
     // SAFETY: The caller passes a node of an index, whose word holds its parent's exposed address or 0.
-    ptr::with_exposed_provenance_mut(unsafe { (*node).rb.__rb_parent_color } as usize)
+    let word = unsafe { (*node).rb.__rb_parent_color };
+    ptr::with_exposed_provenance_mut((word & !MARK) as usize)
 }
 
 /// On which side of `parent` (NULL: it does not matter) `node` is.

@@ -28,6 +28,12 @@ fn node(start: c_ulong, last: c_ulong) -> *mut Node {
     }))
 }
 
+/// RB_EMPTY_NODE.
+unsafe fn reads_as_empty(node: *const Node) -> bool {
+    // SAFETY: The tests pass nodes of their own.
+    unsafe { (*node).rb.__rb_parent_color == node.addr() as c_ulong }
+}
+
 fn bounds(node: *mut Node) -> (c_ulong, c_ulong) {
     // SAFETY: The tests keep their nodes.
     unsafe { ((*node).start, (*node).last) }
@@ -38,6 +44,8 @@ fn overlaps(index: &Index, start: c_ulong, last: c_ulong) -> Vec<*mut Node> {
     let mut at = index.first(start, last);
     while !at.is_null() {
         found.push(at);
+        // SAFETY: In the index.
+        assert_eq!(unsafe { mark(at) }, 3);
         // SAFETY: The index does not change.
         at = unsafe { next(at, start, last) };
     }
@@ -64,14 +72,14 @@ fn rs_2_order_is_that_of_a_sorted_vector() {
                 let place = model.partition_point(|old| bounds(*old).0 <= start);
                 model.insert(place, new);
                 // SAFETY: New and kept until removed.
-                unsafe { index.insert(new) };
+                unsafe { index.insert(new, 3) };
             } else {
                 let victim = random.below(model.len() as u64);
                 let old = model.remove(usize::try_from(victim).expect("small"));
                 // SAFETY: It is in the index.
                 unsafe { index.remove(old) };
                 // SAFETY: Ours, and out of the index.
-                unsafe { assert!(!is_clear(old)) };
+                unsafe { assert!(!reads_as_empty(old)) };
                 // SAFETY: As above.
                 drop(unsafe { Box::from_raw(old) });
             }
@@ -99,7 +107,7 @@ fn iteration_of_many_equal_starts_is_insertion_order() {
     let nodes: Vec<_> = (0..1000).map(|n| node(5, 5 + n % 3)).collect();
     for new in &nodes {
         // SAFETY: New and kept.
-        unsafe { index.insert(*new) };
+        unsafe { index.insert(*new, 3) };
     }
     assert_eq!(overlaps(&index, 5, 5), nodes);
     for old in nodes {
@@ -119,9 +127,9 @@ fn a_cleared_node_reads_as_empty_until_it_is_inserted() {
     // SAFETY: Ours.
     unsafe {
         clear(new);
-        assert!(is_clear(new));
-        index.insert(new);
-        assert!(!is_clear(new));
+        assert!(reads_as_empty(new));
+        index.insert(new, 3);
+        assert!(!reads_as_empty(new));
         index.remove(new);
         drop(Box::from_raw(new));
     }

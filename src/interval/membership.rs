@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::{Intervals, Membership, READ_BEGIN, REMOVE, State, Sub, load_seq, node_of, seq_of};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::mmu_interval_notifier_ops;
+use crate::dispatch::Abi;
 use crate::index;
 use crate::report::{DV_7, DV_9_INSERT, DV_9_REMOVE, Error, II_4, Result};
 use crate::sync::Ordering;
@@ -28,6 +29,8 @@ pub struct Insert {
     pub start: c_ulong,
     /// Length in bytes.
     pub length: c_ulong,
+    /// The layout of the callbacks.
+    pub abi: Abi,
     /// Has the address space users?
     pub mm_has_users: bool,
 }
@@ -56,7 +59,7 @@ impl Intervals {
         // SAFETY: The caller gives us `new.sub`; not a member, so nobody else looks at it.
         unsafe { store_fields(new) }?;
         // SAFETY: As above.
-        let turned_odd = unsafe { state.admit(new.sub) };
+        let turned_odd = unsafe { state.admit(new.sub, new.abi) };
         drop(state);
         if turned_odd {
             // SPEC: RB-5: who collided with an even number waits for this.
@@ -82,7 +85,7 @@ impl Intervals {
                     .about(sub.cast())
                     .into());
             }
-            Some(Membership::Inserting) => {
+            Some(Membership::Inserting(_)) => {
                 // SAFETY: Deferred, hence a valid member.
                 unsafe { state.undefer(sub) };
             }
@@ -147,16 +150,16 @@ impl Intervals {
 impl State {
     /// Adds a notifier whose fields are set. Says whether `seq` became odd.
     // SPEC: II-7 II-8 ST-7
-    unsafe fn admit(&mut self, sub: *mut Sub) -> bool {
+    unsafe fn admit(&mut self, sub: *mut Sub, abi: Abi) -> bool {
         let was_odd = self.is_odd();
         if was_odd {
             // SPEC: II-7c
             // SAFETY: The caller passes a notifier that is not a member.
             unsafe { self.defer(sub) };
-            self.members.insert(sub, Membership::Inserting);
+            self.members.insert(sub, Membership::Inserting(abi));
         } else {
             // SAFETY: As above.
-            unsafe { self.index.insert(node_of(sub)) };
+            unsafe { self.index.insert(node_of(sub), abi.number()) };
             self.members.insert(sub, Membership::Inserted);
         }
         // SPEC: II-7a II-7b

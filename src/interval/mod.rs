@@ -42,7 +42,8 @@ use std::hash::BuildHasherDefault;
 
 use crate::abi::notifier::mmu_interval_notifier as Sub;
 use crate::abi::types::{LIST_POISON1, LIST_POISON2, hlist_node, interval_tree_node};
-use crate::index::{self, Index};
+use crate::dispatch::Abi;
+use crate::index::Index;
 use crate::sync::{
     AtomicU64, Lock, Ordering, WaitQueue,
     hook::WaitReason::{
@@ -76,8 +77,8 @@ struct State {
 enum Membership {
     /// In the index.
     Inserted,
-    /// On the deferred list, not in the index yet.
-    Inserting,
+    /// On the deferred list, not in the index yet; the layout of its ops.
+    Inserting(Abi),
     /// On the deferred list, still in the index.
     Removing,
 }
@@ -187,8 +188,8 @@ impl State {
             unsafe { self.undefer(sub) };
             // SAFETY: As above.
             unsafe {
-                if index::is_clear(node_of(sub)) {
-                    self.index.insert(node_of(sub));
+                if let Some(Membership::Inserting(abi)) = self.members.get(&sub.cast_const()) {
+                    self.index.insert(node_of(sub), abi.number());
                     self.members.insert(sub, Membership::Inserted);
                 } else {
                     self.index.remove(node_of(sub));

@@ -1,15 +1,12 @@
 //! Events: the start and the end of a range, and the end of the address space (SPEC 3.1, 3.3, 3.11).
 
 use core::ffi::{CStr, c_ulong};
-use core::ptr;
 
 use super::{Intervals, READ_BEGIN, REMOVE, node_of, sub_of_node};
-use crate::abi::mm::mm_struct;
-use crate::abi::notifier::{
-    MMU_NOTIFIER_RANGE_BLOCKABLE, mmu_interval_notifier as Sub, mmu_notifier_range,
-};
+use crate::abi::notifier::mmu_interval_notifier as Sub;
+use crate::dispatch::{Abi, NoSuchOp, Pass, Range};
 use crate::index;
-use crate::report::{DV_8, Error, II_10, RL_1, RS_5, Result, Rule};
+use crate::report::{DV_8, Error, II_10, II_10_FINISH, RL_1, RS_5, Result, Rule};
 use crate::thread::{self, Frame, Kind};
 
 const INVALIDATE: &CStr = c"invalidate";
@@ -32,11 +29,10 @@ impl Intervals {
     /// EAGAIN: one refused a non-blockable range, which is counted out again.
     ///
     /// # Safety
-    /// `range` is valid, and so is every notifier that was inserted.
+    /// Every notifier that was inserted is valid.
     // SPEC: RS-1 RS-4 RS-5
-    pub unsafe fn start(&self, range: *const mmu_notifier_range) -> Result<()> {
-        // SAFETY: The caller's promise.
-        let blockable = unsafe { (*range).flags } & MMU_NOTIFIER_RANGE_BLOCKABLE != 0;
+    pub unsafe fn start(&self, range: &Range) -> Result<()> {
+        let blockable = range.is_blockable();
         let refusal = if blockable {
             Refusal::Warn(&RS_5, FUNCTION_OF_START)
         } else {
@@ -54,7 +50,7 @@ impl Intervals {
     /// # Safety
     /// As `start`.
     // SPEC: RL-1
-    pub unsafe fn release(&self, range: *const mmu_notifier_range) -> Result<()> {
+    pub unsafe fn release(&self, range: &Range) -> Result<()> {
         let refusal = Refusal::Warn(&RL_1, FUNCTION_OF_RELEASE);
         // SAFETY: The caller's promise.
         unsafe { self.start_with(range, &refusal) }?;
@@ -82,18 +78,23 @@ impl Intervals {
         Ok(())
     }
 
-    unsafe fn start_with(&self, range: *const mmu_notifier_range, refusal: &Refusal) -> Result<()> {
-        // SAFETY: The caller's promise.
-        let (mm, start, last) =
-            unsafe { ((*range).mm, (*range).start, (*range).end.wrapping_sub(1)) };
+    unsafe fn start_with(&self, range: &Range, refusal: &Refusal) -> Result<()> {
+        let (start, last) = (range.start(), range.end().wrapping_sub(1));
         let (first, seq) = self.count_in(start, last);
         if first.is_null() {
             return Ok(());
         }
-        let frame = Frame::new(Kind::Interval, mm.cast::<mm_struct>().cast(), INVALIDATE);
+        let frame = Frame::new(Kind::Interval, range.mm().cast(), INVALIDATE);
         frame.now(INVALIDATE, true);
-        // SAFETY: `seq` is odd and this range is counted, so the index is frozen until `end`.
-        let result = frame.run(|| unsafe { call_each(first, range, start, last, seq, refusal) });
+        let mut pass = Pass::new(range, seq);
+        let result = frame.run(|| {
+            // SAFETY: `seq` is odd and this range is counted, so the index is frozen until `end`.
+            let result = unsafe { call_each(&mut pass, first, start, last, refusal) };
+            // SAFETY: As above.
+            let finished = unsafe { pass.finish() };
+            result
+                .and(finished.map_err(|NoSuchOp| II_10_FINISH.broken_by(FUNCTION_OF_START).into()))
+        });
         if result.is_err() {
             self.end()?;
         }
@@ -121,37 +122,36 @@ impl Intervals {
     }
 }
 
-/// Calls `invalidate` of `first` and of all that follow it and intersect `[start, last]`.
+/// Calls `first` and all that follow it and intersect `[start, last]`.
 // SPEC: RS-2 RS-3 RS-6
 unsafe fn call_each(
+    pass: &mut Pass<'_>,
     first: *mut Sub,
-    range: *const mmu_notifier_range,
     start: c_ulong,
     last: c_ulong,
-    seq: c_ulong,
     refusal: &Refusal,
 ) -> Result<()> {
     let mut sub = first;
     while !sub.is_null() {
         // SAFETY: In the frozen index, hence valid; the driver keeps its ops.
-        let Some(invalidate) = (unsafe { (*(*sub).ops).invalidate }) else {
-            return Err(II_10.broken_by(FUNCTION_OF_START).about(sub.cast()).into());
-        };
-        // SAFETY: As above; the range is the caller's.
-        if !unsafe { invalidate(sub, range, seq) } {
-            match refusal {
-                Refusal::Stop => return Err(Error::Errno(libc::EAGAIN)),
-                Refusal::Warn(rule, function) => {
-                    let address = ptr::with_exposed_provenance(invalidate as usize);
-                    rule.broken_by(function)
-                        .inside(INVALIDATE)
-                        .about(address)
-                        .report();
-                }
+        let answer = unsafe { pass.call(sub, abi_of(sub)) };
+        let misuse = |rule: &'static Rule, function| rule.broken_by(function).about(sub.cast());
+        match (answer, refusal) {
+            (Ok(true), _) => {}
+            (Ok(false), Refusal::Stop) => return Err(Error::Errno(libc::EAGAIN)),
+            (Ok(false), Refusal::Warn(rule, function)) => {
+                misuse(rule, function).inside(INVALIDATE).report();
             }
+            (Err(NoSuchOp), _) => return Err(misuse(&II_10, FUNCTION_OF_START).into()),
         }
         // SAFETY: The index is frozen.
         sub = sub_of_node(unsafe { index::next(node_of(sub), start, last) });
     }
     Ok(())
+}
+
+/// The layout of the ops of a notifier that is in the index.
+unsafe fn abi_of(sub: *mut Sub) -> Abi {
+    // SAFETY: The caller's promise.
+    Abi::from_number(unsafe { index::mark(node_of(sub)) })
 }

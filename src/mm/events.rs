@@ -13,21 +13,14 @@ use crate::abi::notifier::{
     MMU_NOTIFIER_RANGE_BLOCKABLE, mmu_notifier_event::MMU_NOTIFY_RELEASE, mmu_notifier_range,
 };
 use crate::abi::types::pte_t;
+use crate::abi::versions::mmu_notifier_range_5_14;
 use crate::chain::{self, Section};
+use crate::dispatch::Range;
 use crate::report::{DV_7, Error, Result};
 use crate::thread;
 
-/// The subscriptions of the mm of `range`.
-unsafe fn of_range<'a>(
-    range: *const mmu_notifier_range,
-    function: &'static CStr,
-) -> Result<Option<&'a Subscriptions>> {
-    argument(range, function)?;
-    // SAFETY: The caller of the event passes a valid range.
-    let mm = unsafe { (*range).mm };
-    // SAFETY: As above.
-    unsafe { of_mm(mm, function) }
-}
+const START: &CStr = c"mmu_notifier_invalidate_range_start";
+const END: &CStr = c"mmu_notifier_invalidate_range_end";
 
 unsafe fn of_mm<'a>(
     mm: *mut mm_struct,
@@ -45,59 +38,102 @@ unsafe fn of_mm<'a>(
 ///
 /// # Safety
 /// `range` is NULL or valid, its mm too, and every subscriber keeps the contract.
-// SPEC: HS-1 HS-2 HS-7 HS-8 HS-9 HS-10 DV-1
 pub unsafe fn invalidate_range_start(range: *mut mmu_notifier_range) -> Result<c_int> {
-    const FUNCTION: &CStr = c"mmu_notifier_invalidate_range_start";
+    argument(range, START)?;
+    // SAFETY: The caller's promise.
+    unsafe { start(&Range::new(range)) }
+}
+
+/// As [`invalidate_range_start`], for a producer of kernels 5.14 to 6.2.
+///
+/// # Errors
+/// As [`invalidate_range_start`].
+///
+/// # Safety
+/// As [`invalidate_range_start`].
+pub unsafe fn invalidate_range_start_5_14(range: *mut mmu_notifier_range_5_14) -> Result<c_int> {
+    argument(range, START)?;
     // SAFETY: The caller's promise.
     unsafe {
-        let Some(subscriptions) = of_range(range, FUNCTION)? else {
-            return Ok(0);
-        };
-        let counted = subscriptions.has_itree();
-        if counted {
-            subscriptions.intervals.start(range)?;
-        }
-        if subscriptions.chain.is_empty() {
-            return Ok(0);
-        }
-        let section = Walk::enter(subscriptions, (*range).mm);
-        let answer = section.invalidate_start(range, counted);
-        if answer != 0 {
-            let blockable = (*range).flags & MMU_NOTIFIER_RANGE_BLOCKABLE != 0;
-            if counted && !blockable {
-                subscriptions.intervals.end()?;
-            }
-            section.invalidate_end(range, counted && blockable);
-        }
-        Ok(answer)
+        let copy = Range::copy_of(range);
+        start(&Range::from_5_14(range, &raw const copy))
     }
 }
 
-/// A range has changed: intervals first, then the chain.
+// SPEC: HS-1 HS-2 HS-7 HS-8 HS-9 HS-10 DV-1
+unsafe fn start(range: &Range) -> Result<c_int> {
+    // SAFETY: The caller of the event keeps the contract.
+    let Some(subscriptions) = (unsafe { of_mm(range.mm(), START) })? else {
+        return Ok(0);
+    };
+    let counted = subscriptions.has_itree();
+    if counted {
+        // SAFETY: As above.
+        unsafe { subscriptions.intervals.start(range) }?;
+    }
+    if subscriptions.chain.is_empty() {
+        return Ok(0);
+    }
+    let walk = Walk::enter(subscriptions, range.mm());
+    let answer = walk.invalidate_start(range, counted);
+    if answer != 0 {
+        let undo = counted && !range.is_blockable();
+        if undo {
+            subscriptions.intervals.end()?;
+        }
+        walk.invalidate_end(range, counted && !undo, true);
+    }
+    Ok(answer)
+}
+
+/// A range has changed: intervals first, then the chain. `only_end` keeps subscribers of kernels before 6.6 from being
+/// called for their secondary TLBs.
 ///
 /// # Errors
 /// DV-8: there was no start; the chain's ends have run all the same. DV-14.
 ///
 /// # Safety
 /// As [`invalidate_range_start`].
-// SPEC: RE-1 RE-5 DV-8
-pub unsafe fn invalidate_range_end(range: *mut mmu_notifier_range) -> Result<()> {
-    const FUNCTION: &CStr = c"mmu_notifier_invalidate_range_end";
+pub unsafe fn invalidate_range_end(range: *mut mmu_notifier_range, only_end: bool) -> Result<()> {
+    argument(range, END)?;
+    // SAFETY: The caller's promise.
+    unsafe { end(&Range::new(range), only_end) }
+}
+
+/// As [`invalidate_range_end`], for a producer of kernels 5.14 to 6.2.
+///
+/// # Errors
+/// As [`invalidate_range_end`].
+///
+/// # Safety
+/// As [`invalidate_range_start`].
+pub unsafe fn invalidate_range_end_5_14(
+    range: *mut mmu_notifier_range_5_14,
+    only_end: bool,
+) -> Result<()> {
+    argument(range, END)?;
     // SAFETY: The caller's promise.
     unsafe {
-        let Some(subscriptions) = of_range(range, FUNCTION)? else {
-            return Ok(());
-        };
-        let result = if subscriptions.has_itree() {
-            subscriptions.intervals.end()
-        } else {
-            Ok(())
-        };
-        if !subscriptions.chain.is_empty() {
-            Walk::enter(subscriptions, (*range).mm).invalidate_end(range, false);
-        }
-        result
+        let copy = Range::copy_of(range);
+        end(&Range::from_5_14(range, &raw const copy), only_end)
     }
+}
+
+// SPEC: RE-1 RE-5 DV-8
+unsafe fn end(range: &Range, only_end: bool) -> Result<()> {
+    // SAFETY: The caller of the event keeps the contract.
+    let Some(subscriptions) = (unsafe { of_mm(range.mm(), END) })? else {
+        return Ok(());
+    };
+    let result = if subscriptions.has_itree() {
+        subscriptions.intervals.end()
+    } else {
+        Ok(())
+    };
+    if !subscriptions.chain.is_empty() {
+        Walk::enter(subscriptions, range.mm()).invalidate_end(range, false, only_end);
+    }
+    result
 }
 
 /// The address space ends: every interval notifier hears of a RELEASE of everything, then every `release` runs, the
@@ -125,7 +161,11 @@ pub unsafe fn release(mm: *mut mm_struct) -> Result<()> {
             owner: core::ptr::null_mut(),
         };
         // SAFETY: The caller's promise.
-        unsafe { subscriptions.intervals.release(&raw const range) }?;
+        unsafe {
+            subscriptions
+                .intervals
+                .release(&Range::new(&raw const range))
+        }?;
     }
     if subscriptions.chain.is_empty() {
         return Ok(());

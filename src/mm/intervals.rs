@@ -6,32 +6,54 @@ use super::lifetime::{count, has_users, mmdrop, opaque};
 use super::{argument, locks, notifiers, subscriptions};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_interval_notifier, mmu_interval_notifier_ops};
+use crate::dispatch::{self, Abi};
 use crate::interval::Insert;
-use crate::report::{DV_9_REMOVE, II_1, RB_1, Result};
+use crate::report::{DV_9_REMOVE, II_1, II_FINISH, RB_1, Result};
 use crate::sync::Ordering;
 
-/// Inserts `interval_sub` for `length` bytes from `start`. Takes mmap_lock for writing if the mm never had an interval.
+/// What an insert is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// The notifier; its memory may hold anything.
+    pub interval_sub: *mut mmu_interval_notifier,
+    /// The address space.
+    pub mm: *mut mm_struct,
+    /// First byte.
+    pub start: c_ulong,
+    /// Length in bytes.
+    pub length: c_ulong,
+    /// The callbacks: a table of the layout `abi`.
+    pub ops: *const mmu_interval_notifier_ops,
+    /// The layout of the callbacks.
+    pub abi: Abi,
+}
+
+/// Inserts a notifier. Takes mmap_lock for writing if the mm never had an interval.
 ///
 /// # Errors
-/// EOVERFLOW: `length` is 0, or the end lies beyond 2^64; EINVAL (II-4, DV-9); ENOMEM; DV-14; RG-1.
+/// EOVERFLOW: the length is 0, or the end lies beyond 2^64; EINVAL (II-4, DV-9); ENOMEM; DV-14; RG-1.
 ///
 /// # Safety
-/// Pointers are NULL or valid; the notifier until it was removed; the caller owns a user of `mm`.
+/// Pointers are NULL or valid; the notifier until it was removed; the caller owns a user of the mm.
 // SPEC: II-1 II-3 II-11
-pub unsafe fn insert(
-    interval_sub: *mut mmu_interval_notifier,
-    mm: *mut mm_struct,
-    start: c_ulong,
-    length: c_ulong,
-    ops: *const mmu_interval_notifier_ops,
-) -> Result<()> {
+pub unsafe fn insert(request: Request) -> Result<()> {
     const FUNCTION: &CStr = c"mmu_interval_notifier_insert";
-    let turn_on = || {
-        // SAFETY: The mm is valid once this runs.
-        unsafe { notifiers::with_mmap_lock(mm, FUNCTION, || notifiers::add_itree(mm, FUNCTION)) }
-    };
+    argument(request.mm, FUNCTION)?;
+    argument(request.ops, FUNCTION)?;
     // SAFETY: The caller's promise.
-    unsafe { insert_with(interval_sub, mm, start, length, ops, FUNCTION, turn_on) }
+    unsafe {
+        // SPEC: 2.2
+        if !dispatch::has_finish_for_start(request.ops, request.abi) {
+            II_FINISH
+                .broken_by(FUNCTION)
+                .about(request.ops.cast())
+                .report();
+        }
+        let mm = request.mm;
+        let turn_on =
+            || notifiers::with_mmap_lock(mm, FUNCTION, || notifiers::add_itree(mm, FUNCTION));
+        insert_with(request, FUNCTION, turn_on)
+    }
 }
 
 /// As [`insert`], with mmap_lock held for writing by the caller.
@@ -42,38 +64,36 @@ pub unsafe fn insert(
 /// # Safety
 /// As [`insert`].
 // SPEC: II-1
-pub unsafe fn insert_locked(
-    interval_sub: *mut mmu_interval_notifier,
-    mm: *mut mm_struct,
-    start: c_ulong,
-    length: c_ulong,
-    ops: *const mmu_interval_notifier_ops,
-) -> Result<()> {
+pub unsafe fn insert_locked(request: Request) -> Result<()> {
     const FUNCTION: &CStr = c"mmu_interval_notifier_insert_locked";
-    argument(mm, FUNCTION)?;
+    argument(request.mm, FUNCTION)?;
+    argument(request.ops, FUNCTION)?;
     // SAFETY: The caller's promise.
     unsafe {
-        if !locks::is_write_locked(mm) {
-            II_1.broken_by(FUNCTION).about(mm.cast()).report();
+        if !locks::is_write_locked(request.mm) {
+            II_1.broken_by(FUNCTION).about(request.mm.cast()).report();
         }
-        let turn_on = || notifiers::add_itree(mm, FUNCTION);
-        insert_with(interval_sub, mm, start, length, ops, FUNCTION, turn_on)
+        insert_with(request, FUNCTION, || {
+            notifiers::add_itree(request.mm, FUNCTION)
+        })
     }
 }
 
 /// `turn_on` registers the mm's interest in intervals, if it has none.
 unsafe fn insert_with(
-    interval_sub: *mut mmu_interval_notifier,
-    mm: *mut mm_struct,
-    start: c_ulong,
-    length: c_ulong,
-    ops: *const mmu_interval_notifier_ops,
+    request: Request,
     function: &'static CStr,
     turn_on: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
+    let Request {
+        interval_sub,
+        mm,
+        start,
+        length,
+        ops,
+        abi,
+    } = request;
     argument(interval_sub, function)?;
-    argument(mm, function)?;
-    argument(ops, function)?;
     // SAFETY: The caller of `insert` promises valid objects.
     unsafe {
         // SPEC: II-3
@@ -93,6 +113,7 @@ unsafe fn insert_with(
             ops,
             start,
             length,
+            abi,
             mm_has_users,
         };
         let result = subscriptions.intervals.insert(&new);

@@ -39,9 +39,10 @@ pub use domains::{
 };
 pub use events::{
     arch_invalidate_secondary_tlbs, change_pte, clear_flush_young, clear_young,
-    invalidate_range_end, invalidate_range_start, release, test_young,
+    invalidate_range_end, invalidate_range_end_5_14, invalidate_range_start,
+    invalidate_range_start_5_14, release, test_young,
 };
-pub use intervals::{insert, insert_locked, read_begin, remove};
+pub use intervals::{Request, insert, insert_locked, read_begin, remove};
 pub use lifetime::{
     mm_alloc, mmdrop, mmget, mmget_not_zero, mmgrab, mmput, mmput_async, subscriptions_destroy,
 };

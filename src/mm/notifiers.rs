@@ -15,6 +15,7 @@ use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops};
 use crate::abi::types::callback_head;
 use crate::chain::{self, GENERATIONS, WALKS};
+use crate::dispatch::{self, Abi, NotifierOps};
 use crate::report::{
     DV_7, DV_9_REGISTER, DV_9_UNREGISTER, DV_14_ALLOC, DV_14_ALLOC_OP, Error, GP_1, GP_5, GP_7,
     RG_1_LOCK, RG_1_USERS, RG_2, Result, UN_1,
@@ -43,7 +44,7 @@ unsafe fn stamp(subscription: *mut mmu_notifier) -> *mut usize {
     unsafe { (&raw mut (*subscription).rcu.func).cast() }
 }
 
-/// Registers `subscription`, whose `ops` is set: takes mmap_lock for writing.
+/// Registers `subscription`, whose `ops` is set, to a table of the layout `abi`: takes mmap_lock for writing.
 ///
 /// # Errors
 /// ENOMEM; EINVAL (RG-2, DV-9); DV-14; RG-1: the address space has no users.
@@ -51,12 +52,16 @@ unsafe fn stamp(subscription: *mut mmu_notifier) -> *mut usize {
 /// # Safety
 /// Pointers are NULL or valid; the notifier until it was unregistered or freed; the caller owns a user of `mm`.
 // SPEC: RG-8
-pub unsafe fn register(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> Result<()> {
+pub unsafe fn register(
+    subscription: *mut mmu_notifier,
+    mm: *mut mm_struct,
+    abi: Abi,
+) -> Result<()> {
     const FUNCTION: &CStr = c"mmu_notifier_register";
     argument(subscription, FUNCTION)?;
     argument(mm, FUNCTION)?;
     // SAFETY: The caller's promise.
-    unsafe { with_mmap_lock(mm, FUNCTION, || add(subscription, mm, FUNCTION)) }
+    unsafe { with_mmap_lock(mm, FUNCTION, || add(subscription, mm, abi, FUNCTION)) }
 }
 
 /// As [`register`], with mmap_lock held for writing by the caller.
@@ -67,7 +72,11 @@ pub unsafe fn register(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> R
 /// # Safety
 /// As [`register`].
 // SPEC: RG-1
-pub unsafe fn register_locked(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> Result<()> {
+pub unsafe fn register_locked(
+    subscription: *mut mmu_notifier,
+    mm: *mut mm_struct,
+    abi: Abi,
+) -> Result<()> {
     const FUNCTION: &CStr = c"__mmu_notifier_register";
     argument(subscription, FUNCTION)?;
     argument(mm, FUNCTION)?;
@@ -76,7 +85,7 @@ pub unsafe fn register_locked(subscription: *mut mmu_notifier, mm: *mut mm_struc
         if !locks::is_write_locked(mm) {
             RG_1_LOCK.broken_by(FUNCTION).about(mm.cast()).report();
         }
-        add(subscription, mm, FUNCTION)
+        add(subscription, mm, abi, FUNCTION)
     }
 }
 
@@ -99,6 +108,7 @@ pub(super) unsafe fn with_mmap_lock<T>(
 unsafe fn add(
     subscription: *mut mmu_notifier,
     mm: *mut mm_struct,
+    abi: Abi,
     function: &'static CStr,
 ) -> Result<()> {
     // SAFETY: The caller passes valid objects.
@@ -107,9 +117,9 @@ unsafe fn add(
     // SAFETY: As above.
     unsafe {
         expect_users(mm, function)?;
-        refuse_mixed_ops(&*ops, function)?;
+        refuse_mixed_ops(NotifierOps::new(ops.cast(), abi), ops.cast(), function)?;
         change_membership(mm, function, |subscriptions| {
-            link(subscription, mm, subscriptions, function)
+            link(subscription, mm, abi, subscriptions, function)
         })
     }
 }
@@ -137,13 +147,17 @@ unsafe fn expect_users(mm: *mut mm_struct, function: &'static CStr) -> Result<()
 }
 
 // SPEC: RG-2
-fn refuse_mixed_ops(ops: &mmu_notifier_ops, function: &'static CStr) -> Result<()> {
-    let has_range_op = ops.invalidate_range_start.is_some() || ops.invalidate_range_end.is_some();
-    if ops.arch_invalidate_secondary_tlbs.is_some() && has_range_op {
-        let misuse = RG_2
+fn refuse_mixed_ops(
+    ops: NotifierOps,
+    address: *const c_void,
+    function: &'static CStr,
+) -> Result<()> {
+    if ops.mixes_range_ops() {
+        return Err(RG_2
             .broken_by(function)
-            .about(core::ptr::from_ref(ops).cast());
-        return Err(misuse.errno(libc::EINVAL).into());
+            .about(address)
+            .errno(libc::EINVAL)
+            .into());
     }
     Ok(())
 }
@@ -178,6 +192,7 @@ unsafe fn change_membership(
 unsafe fn link(
     subscription: *mut mmu_notifier,
     mm: *mut mm_struct,
+    abi: Abi,
     subscriptions: &Subscriptions,
     function: &'static CStr,
 ) -> Result<()> {
@@ -192,6 +207,7 @@ unsafe fn link(
         count(mm).fetch_add(1, Ordering::Relaxed);
         (*subscription).mm = mm;
         (*subscription).users = 1;
+        dispatch::set_abi(subscription, abi);
         stamp(subscription).write(REGISTERED);
         chain.add(subscription);
     }
@@ -290,6 +306,7 @@ unsafe fn end_inherited(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> 
 pub unsafe fn get_locked(
     ops: *const mmu_notifier_ops,
     mm: *mut mm_struct,
+    abi: Abi,
 ) -> Result<*mut mmu_notifier> {
     const FUNCTION: &CStr = c"mmu_notifier_get_locked";
     argument(ops, FUNCTION)?;
@@ -302,12 +319,13 @@ pub unsafe fn get_locked(
         if let Some(found) = subscriptions::of(mm).and_then(|known| take_listed(ops, known)) {
             return found;
         }
-        let fresh = allocate_notifier(&*ops, mm, FUNCTION)?;
+        let table = NotifierOps::new(ops.cast(), abi);
+        let fresh = allocate_notifier(table, mm, FUNCTION)?;
         (*fresh).ops = ops;
-        match add(fresh, mm, FUNCTION) {
+        match add(fresh, mm, abi, FUNCTION) {
             Ok(()) => Ok(fresh),
             Err(error) => {
-                free_unregistered(&*ops, fresh, &error);
+                free_unregistered(table, fresh, &error);
                 Err(error)
             }
         }
@@ -334,22 +352,20 @@ unsafe fn take_listed(
 
 // SPEC: GP-3 DV-14
 unsafe fn allocate_notifier(
-    ops: &mmu_notifier_ops,
+    ops: NotifierOps,
     mm: *mut mm_struct,
     function: &'static CStr,
 ) -> Result<*mut mmu_notifier> {
-    let address = core::ptr::from_ref(ops).cast::<c_void>();
-    let Some(alloc) = ops.alloc_notifier else {
-        return Err(DV_14_ALLOC_OP.broken_by(function).about(address).into());
+    let Some(alloc) = ops.alloc() else {
+        return Err(DV_14_ALLOC_OP.broken_by(function).into());
     };
     // SAFETY: The driver's op gets a valid mm.
     let fresh = unsafe { alloc(mm) };
     if fresh.is_null() {
-        let misuse = DV_14_ALLOC
+        return Err(DV_14_ALLOC
             .broken_by(function)
             .inside(c"alloc_notifier")
-            .about(address);
-        return Err(misuse.into());
+            .into());
     }
     let errno = fresh.addr().wrapping_neg();
     if errno <= MAX_ERRNO {
@@ -360,9 +376,9 @@ unsafe fn allocate_notifier(
 
 /// A get could not register what alloc_notifier made. An object that is registered already is not ours to free.
 // SPEC: GP-3
-unsafe fn free_unregistered(ops: &mmu_notifier_ops, fresh: *mut mmu_notifier, error: &Error) {
+unsafe fn free_unregistered(ops: NotifierOps, fresh: *mut mmu_notifier, error: &Error) {
     let is_listed = matches!(error, Error::Misuse(misuse) if misuse.rule() == c"DV-9");
-    if let (Some(free), false) = (ops.free_notifier, is_listed) {
+    if let (Some(free), false) = (ops.free(), is_listed) {
         // SAFETY: The notifier is the driver's own, and nobody else knows it.
         unsafe { free(fresh) };
     }
@@ -398,7 +414,7 @@ pub unsafe fn put(subscription: *mut mmu_notifier) -> Result<()> {
         if (*subscription).users == 0 {
             return Err(no_users.into());
         }
-        if (*subscription).users == 1 && (*(*subscription).ops).free_notifier.is_none() {
+        if (*subscription).users == 1 && NotifierOps::of(subscription).free().is_none() {
             return Err(GP_7.broken_by(FUNCTION).about(subscription.cast()).into());
         }
         (*subscription).users -= 1;
@@ -422,7 +438,7 @@ unsafe fn free_work(head: *mut callback_head) {
     // SAFETY: The caller's promise.
     unsafe {
         let mm = (*subscription).mm;
-        let free = (*(*subscription).ops).free_notifier;
+        let free = NotifierOps::of(subscription).free();
         if let Some(free) = free {
             let frame = Frame::new(Kind::Free, opaque(mm), c"free_notifier");
             frame.run(|| free(subscription));

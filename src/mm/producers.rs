@@ -85,7 +85,7 @@ fn between(
     unsafe { events::invalidate_range_start(&raw mut range) }?;
     let result = change();
     // SAFETY: As above.
-    unsafe { events::invalidate_range_end(&raw mut range) }?;
+    unsafe { events::invalidate_range_end(&raw mut range, false) }?;
     result
 }
 

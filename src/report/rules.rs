@@ -20,6 +20,8 @@ rules! {
     RL_1: WARN c"RL-1" c"invalidate refused the end of the address space; ignored";
     RB_1: BUG c"RB-1" c"the interval notifier was never inserted";
     II_10: BUG c"II-10" c"ops->invalidate is NULL";
+    II_10_FINISH: BUG c"II-10" c"ops->invalidate_finish is NULL";
+    II_FINISH: WARN once c"2.2" c"ops has invalidate_start without invalidate_finish";
     HS_5_INFO: INFO c"HS-5" c"invalidate_range_start failed";
     HS_5_ANSWER: WARN c"HS-5" c"invalidate_range_start failed for a blockable range, or with another code than -EAGAIN";
     HS_5_END: WARN c"HS-5" c"invalidate_range_start failed although the notifier has invalidate_range_end";

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* SPEC 1.6 in C. Generated from the assertions of src/abi: run `make headers`. */
+/* SPEC 1.6 and 2 in C. Generated from the assertions of src/abi: run `make headers`. */
+#define MMU_NOTIFIER_KERNEL 0x060300
 #include <linux/mmu_notifier.h>
 #include <linux/sched/mm.h>
 
@@ -15,6 +16,9 @@ _Static_assert(offsetof(struct hlist_node, pprev) == 8, "struct hlist_node.pprev
 _Static_assert(sizeof(struct hlist_head) == 8, "size of struct hlist_head");
 _Static_assert(_Alignof(struct hlist_head) == 8, "alignment of struct hlist_head");
 _Static_assert(offsetof(struct hlist_head, first) == 0, "struct hlist_head.first");
+_Static_assert(sizeof(struct llist_node) == 8, "size of struct llist_node");
+_Static_assert(_Alignof(struct llist_node) == 8, "alignment of struct llist_node");
+_Static_assert(offsetof(struct llist_node, next) == 0, "struct llist_node.next");
 _Static_assert(sizeof(struct callback_head) == 16, "size of struct callback_head");
 _Static_assert(_Alignof(struct callback_head) == 8, "alignment of struct callback_head");
 _Static_assert(offsetof(struct callback_head, next) == 0, "struct callback_head.next");
@@ -55,6 +59,8 @@ _Static_assert(offsetof(struct mmu_notifier_range, end) == 16, "struct mmu_notif
 _Static_assert(offsetof(struct mmu_notifier_range, flags) == 24, "struct mmu_notifier_range.flags");
 _Static_assert(offsetof(struct mmu_notifier_range, event) == 28, "struct mmu_notifier_range.event");
 _Static_assert(offsetof(struct mmu_notifier_range, owner) == 32, "struct mmu_notifier_range.owner");
+_Static_assert(sizeof(enum mmu_notifier_event) == 4, "size of enum mmu_notifier_event");
+_Static_assert(_Alignof(enum mmu_notifier_event) == 4, "alignment of enum mmu_notifier_event");
 _Static_assert(sizeof(struct mmu_notifier_ops) == 80, "size of struct mmu_notifier_ops");
 _Static_assert(_Alignof(struct mmu_notifier_ops) == 8, "alignment of struct mmu_notifier_ops");
 _Static_assert(offsetof(struct mmu_notifier_ops, release) == 0, "struct mmu_notifier_ops.release");
@@ -64,11 +70,9 @@ _Static_assert(offsetof(struct mmu_notifier_ops, test_young) == 24, "struct mmu_
 _Static_assert(offsetof(struct mmu_notifier_ops, change_pte) == 32, "struct mmu_notifier_ops.change_pte");
 _Static_assert(offsetof(struct mmu_notifier_ops, invalidate_range_start) == 40, "struct mmu_notifier_ops.invalidate_range_start");
 _Static_assert(offsetof(struct mmu_notifier_ops, invalidate_range_end) == 48, "struct mmu_notifier_ops.invalidate_range_end");
-_Static_assert(offsetof(struct mmu_notifier_ops, arch_invalidate_secondary_tlbs) == 56, "struct mmu_notifier_ops.arch_invalidate_secondary_tlbs");
+_Static_assert(offsetof(struct mmu_notifier_ops, invalidate_range) == 56, "struct mmu_notifier_ops.invalidate_range");
 _Static_assert(offsetof(struct mmu_notifier_ops, alloc_notifier) == 64, "struct mmu_notifier_ops.alloc_notifier");
 _Static_assert(offsetof(struct mmu_notifier_ops, free_notifier) == 72, "struct mmu_notifier_ops.free_notifier");
-_Static_assert(sizeof(enum mmu_notifier_event) == 4, "size of enum mmu_notifier_event");
-_Static_assert(_Alignof(enum mmu_notifier_event) == 4, "alignment of enum mmu_notifier_event");
 _Static_assert(sizeof(struct rw_semaphore) == 32, "size of struct rw_semaphore");
 _Static_assert(_Alignof(struct rw_semaphore) == 8, "alignment of struct rw_semaphore");
 _Static_assert(sizeof(struct mm_struct) == 136, "size of struct mm_struct");

@@ -1,0 +1,142 @@
+//! The ops of an interval notifier, whatever their layout.
+
+use core::ffi::{c_ulong, c_void};
+use core::ptr;
+
+use super::{Abi, Range, V5_14, V7_1};
+use crate::abi::notifier::{mmu_interval_notifier as Sub, mmu_interval_notifier_ops};
+use crate::abi::types::llist_node;
+use crate::abi::versions::{
+    mmu_interval_notifier_finish, mmu_interval_notifier_ops_5_14, mmu_interval_notifier_ops_7_1,
+};
+
+/// The op that has to be called is NULL.
+#[derive(Clone, Copy, Debug)]
+pub struct NoSuchOp;
+
+/// One walk over the interval notifiers of a range. What the starts of a two-pass notifier leave to be done is queued, and
+/// done by [`Pass::finish`].
+#[derive(Debug)]
+pub struct Pass<'a> {
+    range: &'a Range,
+    seq: c_ulong,
+    first: *mut mmu_interval_notifier_finish,
+    last: *mut mmu_interval_notifier_finish,
+}
+
+impl<'a> Pass<'a> {
+    /// A walk for `range`, with the sequence number of the busy period.
+    pub fn new(range: &'a Range, seq: c_ulong) -> Self {
+        Self {
+            range,
+            seq,
+            first: ptr::null_mut(),
+            last: ptr::null_mut(),
+        }
+    }
+
+    /// Calls `invalidate`, or `invalidate_start` where there is one. Returns its answer.
+    ///
+    /// # Errors
+    /// There is no op to call.
+    ///
+    /// # Safety
+    /// `sub` is valid, and its ops have the layout `abi`.
+    // SPEC: RS-2 2.2
+    pub unsafe fn call(&mut self, sub: *mut Sub, abi: Abi) -> Result<bool, NoSuchOp> {
+        // SAFETY: The caller's promise.
+        unsafe {
+            let ops = (*sub).ops;
+            match abi {
+                V5_14 => {
+                    let op = (*ops.cast::<mmu_interval_notifier_ops_5_14>()).invalidate;
+                    let op = op.ok_or(NoSuchOp)?;
+                    Ok(self.range.with_5_14(|range| op(sub, range, self.seq)))
+                }
+                V7_1 => self.call_7_1(sub, &*ops.cast()),
+                _ => {
+                    let op = (*ops).invalidate.ok_or(NoSuchOp)?;
+                    Ok(op(sub, self.range.current(), self.seq))
+                }
+            }
+        }
+    }
+
+    unsafe fn call_7_1(
+        &mut self,
+        sub: *mut Sub,
+        ops: &mmu_interval_notifier_ops_7_1,
+    ) -> Result<bool, NoSuchOp> {
+        let Some(start) = ops.invalidate_start else {
+            let op = ops.invalidate.ok_or(NoSuchOp)?;
+            // SAFETY: The caller's promise.
+            return Ok(unsafe { op(sub, self.range.current(), self.seq) });
+        };
+        let mut finish = ptr::null_mut();
+        // SAFETY: The caller's promise.
+        let answer = unsafe { start(sub, self.range.current(), self.seq, &raw mut finish) };
+        if answer && !finish.is_null() {
+            // SAFETY: The driver gives us the object until its finish is called.
+            unsafe { self.queue(sub, finish) };
+        }
+        Ok(answer)
+    }
+
+    unsafe fn queue(&mut self, sub: *mut Sub, finish: *mut mmu_interval_notifier_finish) {
+        // SAFETY: The caller passes an object that is ours until its finish is called; queued ones are too.
+        unsafe {
+            (*finish).notifier = sub;
+            (*finish).link.next = ptr::null_mut();
+            if self.first.is_null() {
+                self.first = finish;
+            } else {
+                (*self.last).link.next = finish.cast::<llist_node>();
+            }
+        }
+        self.last = finish;
+    }
+
+    /// Calls `invalidate_finish` of all that was queued, in the order of the starts.
+    ///
+    /// # Errors
+    /// There is no op to call; the others have been called.
+    ///
+    /// # Safety
+    /// The notifiers that were called are valid.
+    // SPEC: 2.2
+    pub unsafe fn finish(self) -> Result<(), NoSuchOp> {
+        const { assert!(core::mem::offset_of!(mmu_interval_notifier_finish, link) == 0) };
+        let mut result = Ok(());
+        let mut finish = self.first;
+        while !finish.is_null() {
+            // SAFETY: Queued, hence ours until its finish is called; only two-pass notifiers queue.
+            let (next, op) = unsafe {
+                let ops = (*(*finish).notifier)
+                    .ops
+                    .cast::<mmu_interval_notifier_ops_7_1>();
+                ((*finish).link.next, (*ops).invalidate_finish)
+            };
+            match op {
+                // SAFETY: As above.
+                Some(op) => unsafe { op(finish) },
+                None => result = Err(NoSuchOp),
+            }
+            finish = next.cast();
+        }
+        result
+    }
+}
+
+/// Is `invalidate_finish` set where `invalidate_start` is?
+///
+/// # Safety
+/// `ops` is a valid table of the layout `abi`.
+// SPEC: 2.2
+pub unsafe fn has_finish_for_start(ops: *const mmu_interval_notifier_ops, abi: Abi) -> bool {
+    if abi != V7_1 {
+        return true;
+    }
+    // SAFETY: The caller's promise.
+    let ops = unsafe { &*ops.cast::<c_void>().cast::<mmu_interval_notifier_ops_7_1>() };
+    ops.invalidate_start.is_none() || ops.invalidate_finish.is_some()
+}
