@@ -7,6 +7,9 @@
 # make install        DESTDIR= PREFIX= (or prefix=), libdir=, includedir=; make uninstall removes exactly that
 # make headers        regenerates what cbindgen generates
 #
+# KERNEL=6.12 makes mmu_notifier.pc offer that kernel's interface by default; mmu_notifier-6.12.pc and its like are always
+# installed, one for each interface.
+#
 # GNU variables are honoured: CC CFLAGS LDFLAGS LD AR OBJCOPY CARGO CARGOFLAGS INSTALL.
 
 VERSION   := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -19,6 +22,11 @@ exec_prefix ?= $(prefix)
 libdir     ?= $(exec_prefix)/lib
 includedir ?= $(prefix)/include
 docdir     ?= $(prefix)/share/doc/mmu_notifier
+
+# The kernel whose interface mmu_notifier.pc offers; nothing: the headers' default, 6.6.
+KERNEL  ?=
+# One kernel of each interface (docs/porting.md).
+KERNELS := 5.14 6.1 6.3 6.6 6.10 6.12 7.1
 
 CARGO   ?= cargo
 INSTALL ?= install
@@ -45,31 +53,38 @@ $(ARCHIVE): archive ;
 $(BUILD)/lib/libmmu_notifier.a: $(ARCHIVE) ffi/mmu_notifier.map scripts/link.sh
 	sh scripts/link.sh $(ARCHIVE) ffi/mmu_notifier.map $(BUILD)/lib $(VERSION) $(SOVERSION)
 
-$(BUILD)/mmu_notifier.pc: pkgconfig/mmu_notifier.pc.in Makefile FORCE
-	@mkdir -p $(BUILD)
-	sed -e 's|@PREFIX@|$(prefix)|' -e 's|@EXEC_PREFIX@|$(exec_prefix)|' -e 's|@LIBDIR@|$(libdir)|' \
-	    -e 's|@INCLUDEDIR@|$(includedir)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
+# 6.12 -> 0x060c00
+hex = $(shell echo '$(1)' | awk -F. '{ printf "0x%02x%02x%02x", $$1, $$2, $$3 }')
 
-.PHONY: FORCE
-FORCE:
+# pc NAME,KERNEL: a pkg-config file; with a KERNEL, one that says so to the compiler
+define pc
+sed -e 's|@PREFIX@|$(prefix)|' -e 's|@EXEC_PREFIX@|$(exec_prefix)|' -e 's|@LIBDIR@|$(libdir)|' \
+    -e 's|@INCLUDEDIR@|$(includedir)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@NAME@|$(1)|' \
+    -e 's|@FOR@|$(if $(2),$(comma) as in Linux $(2))|' \
+    -e 's|@KERNEL@|$(if $(2), -DMMU_NOTIFIER_KERNEL=$(call hex,$(2)))|' pkgconfig/mmu_notifier.pc.in \
+    >$(DESTDIR)$(libdir)/pkgconfig/$(1).pc
+endef
+comma := ,
 
 # ---------------------------------------------------------------------------------------------------------- install
 
 .PHONY: install
-install: all $(BUILD)/mmu_notifier.pc
+install: all
 	$(INSTALL) -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(docdir) \
 		$(addprefix $(DESTDIR)$(includedir)/mmu_notifier/,$(sort $(dir $(HEADERS))))
 	$(INSTALL) -m 644 $(BUILD)/lib/libmmu_notifier.a $(DESTDIR)$(libdir)/
 	$(INSTALL) -m 755 $(BUILD)/lib/libmmu_notifier.so.$(VERSION) $(DESTDIR)$(libdir)/
 	ln -sf libmmu_notifier.so.$(VERSION) $(DESTDIR)$(libdir)/libmmu_notifier.so.$(SOVERSION)
 	ln -sf libmmu_notifier.so.$(SOVERSION) $(DESTDIR)$(libdir)/libmmu_notifier.so
-	$(INSTALL) -m 644 $(BUILD)/mmu_notifier.pc $(DESTDIR)$(libdir)/pkgconfig/
+	$(call pc,mmu_notifier,$(KERNEL))
+	$(foreach kernel,$(KERNELS),$(call pc,mmu_notifier-$(kernel),$(kernel)) &&) true
 	for h in $(HEADERS); do $(INSTALL) -m 644 include/$$h $(DESTDIR)$(includedir)/mmu_notifier/$$h || exit 1; done
 	$(INSTALL) -m 644 $(LICENCES) $(DESTDIR)$(docdir)/
 
 .PHONY: uninstall
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(libdir)/,$(LIBRARIES)) $(DESTDIR)$(libdir)/pkgconfig/mmu_notifier.pc
+	rm -f $(KERNELS:%=$(DESTDIR)$(libdir)/pkgconfig/mmu_notifier-%.pc)
 	rm -f $(addprefix $(DESTDIR)$(includedir)/mmu_notifier/,$(HEADERS)) $(addprefix $(DESTDIR)$(docdir)/,$(LICENCES))
 	for d in $(shell printf '%s\n' $(sort $(dir $(HEADERS))) | sort -r) ../mmu_notifier; do \
 		rmdir $(DESTDIR)$(includedir)/mmu_notifier/$$d 2>/dev/null; done; \

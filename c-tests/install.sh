@@ -97,6 +97,19 @@ destdir_install() {
 		grep -qx 'libdir=/opt/x/lib64' "$work/dest/opt/x/lib64/pkgconfig/mmu_notifier.pc" &&
 		! grep -rqF "$work" "$work/dest/opt/x/lib64/pkgconfig"
 }
+variant() { # a pkg-config file for each kernel's interface
+	local kernel
+	for kernel in 5.14:0x050e00 6.1:0x060100 6.3:0x060300 6.6:0x060600 6.10:0x060a00 6.12:0x060c00 7.1:0x070100; do
+		pkg-config --cflags "mmu_notifier-${kernel%:*}" | grep -q -- "-DMMU_NOTIFIER_KERNEL=${kernel#*:}" || return 1
+		echo '#include <linux/mmu_notifier.h>' |
+			gcc -x c -fsyntax-only -Wall -Werror $(pkg-config --cflags "mmu_notifier-${kernel%:*}") - || return 1
+	done
+	! pkg-config --cflags mmu_notifier | grep -q MMU_NOTIFIER_KERNEL
+}
+default_kernel() {
+	make -s install DESTDIR="$work/kernel" PREFIX=/usr KERNEL=6.12 &&
+		grep -q '^Cflags:.*-DMMU_NOTIFIER_KERNEL=0x060c00' "$work/kernel/usr/lib/pkgconfig/mmu_notifier.pc"
+}
 uninstall_is_exact() {
 	touch "$prefix/lib/libother.a" "$prefix/include/other.h"
 	make -s uninstall PREFIX="$prefix" &&
@@ -115,6 +128,8 @@ check "globals of the static library" exports_archive
 check "the headers declare what is exported" exports_are_declared
 check "hardening" hardened
 check "make install DESTDIR= PREFIX= libdir=" destdir_install
+check "pkg-config for each kernel" variant
+check "make install KERNEL=6.12" default_kernel
 check "make uninstall" uninstall_is_exact
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

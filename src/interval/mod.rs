@@ -202,28 +202,35 @@ impl State {
 
     /// Puts `sub` at the head of the deferred list.
     unsafe fn defer(&mut self, sub: *mut Sub) {
-        let first = &raw mut self.deferred;
+        let head = &raw mut self.deferred;
         // SAFETY: The caller passes a valid notifier that is not deferred; deferred ones are valid.
         unsafe {
             let item = &raw mut (*sub).deferred_item;
-            (*item).next = *first;
-            (*item).pprev = first;
-            if !(*first).is_null() {
-                (**first).pprev = &raw mut (*item).next;
+            let next = self.deferred;
+            (*item).next = next;
+            (*item).pprev = head;
+            if !next.is_null() {
+                (*next).pprev = &raw mut (*item).next;
             }
-            *first = item;
+            self.deferred = item;
         }
     }
 
     /// Takes `sub` off the deferred list; its item is poisoned, as after hlist_del.
+    ///
+    /// The head is written by its name and never through `pprev`: no pointer but `self` may change what `self` owns.
     unsafe fn undefer(&mut self, sub: *mut Sub) {
         // SAFETY: The caller passes a deferred notifier.
         unsafe {
             let item = &raw mut (*sub).deferred_item;
-            let next = (*item).next;
-            *(*item).pprev = next;
+            let (next, pprev) = ((*item).next, (*item).pprev);
+            if self.deferred == item {
+                self.deferred = next;
+            } else {
+                *pprev = next;
+            }
             if !next.is_null() {
-                (*next).pprev = (*item).pprev;
+                (*next).pprev = pprev;
             }
             (*item).next = ptr::with_exposed_provenance_mut(LIST_POISON1);
             (*item).pprev = ptr::with_exposed_provenance_mut(LIST_POISON2);
