@@ -208,14 +208,18 @@ pub fn mremap(
         )
     };
     let new = pages(0, new_length)?;
-    check_remap(flags, [start, old_length], [destination, new])?;
+    let old = if old_length == 0 {
+        0
+    } else {
+        pages(start, old_length)?
+    };
+    check_remap(flags, [start, old], [destination, new])?;
     if old_length == 0 {
         // Makes a second mapping of shared pages: the old one stays.
         return locked(FUNCTION, true, |mm| {
             at_destination(mm, has, destination, new, change)
         });
     }
-    let old = pages(start, old_length)?;
     locked(FUNCTION, true, |mm| {
         if has(libc::MREMAP_FIXED) || has(libc::MREMAP_DONTUNMAP) {
             let moving = || between(mm, UNMAP, start, old, change);

@@ -302,9 +302,11 @@ impl<const N: usize> Worker<N> {
         queue.paused = true;
         while queue.running && !RUNNING.get() {
             queue = self.done.wait(queue, FREE);
+            // Another thread's fork may have ended meanwhile.
+            queue.paused = true;
         }
-        drop(queue);
-        self.queue.acquire();
+        // Held until `release_in_parent` or `release_in_child`.
+        core::mem::forget(queue);
     }
 
     /// After fork, in the parent: undoes `hold_for_fork`.
