@@ -19,8 +19,10 @@ pub enum Kind {
     Chain(usize),
     /// The interval notifiers of a range.
     Interval,
-    /// What the worker runs: a free_notifier after its grace period, or a driver's call_srcu callback.
+    /// A free_notifier after its grace period.
     Free,
+    /// Other work of the worker: a driver's call_srcu callback, the end of an address space.
+    Work,
 }
 
 /// A set of callbacks that the thread is running.
@@ -116,7 +118,7 @@ fn each_frame(mut visit: impl FnMut(&Frame)) {
 /// The callback, if any, for which a grace period begun by this thread would wait.
 // SPEC: DV-7
 pub fn inside_section() -> Option<&'static CStr> {
-    innermost(|frame| frame.kind != Kind::Interval)
+    innermost(|frame| matches!(frame.kind, Kind::Chain(_) | Kind::Free))
 }
 
 /// The callback, if any, of `mm` whose range this thread is still counting in S.active.
@@ -130,10 +132,10 @@ pub fn inside_callback() -> Option<&'static CStr> {
     innermost(|_| true)
 }
 
-/// The callback, if any, that this thread runs as the library's worker.
+/// The callback, if any, that this thread runs as the library's worker: a wait for the worker would be one for itself.
 // SPEC: DV-7
 pub fn inside_worker() -> Option<&'static CStr> {
-    innermost(|frame| frame.kind == Kind::Free)
+    innermost(|frame| matches!(frame.kind, Kind::Free | Kind::Work))
 }
 
 /// Visits the cookies of the read sections that this thread is in.

@@ -461,7 +461,7 @@ pub(super) fn notifier_of_rcu(head: *mut callback_head) -> *mut mmu_notifier {
 /// DV-7: the call would wait for the callback that makes it.
 // SPEC: SY-1 DV-5
 pub fn synchronize() -> Result<()> {
-    if let Some(op) = thread::inside_section() {
+    if let Some(op) = thread::inside_section().or_else(thread::inside_worker) {
         return Err(DV_7
             .broken_by(c"mmu_notifier_synchronize")
             .inside(op)
