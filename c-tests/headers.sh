@@ -41,7 +41,7 @@ includes() {
 	printf '#include <%s>\n' "$@"
 }
 
-headers=$(cd "$include" && find asm linux -name '*.h' | sort)
+headers=$(cd "$include" && find asm linux mmu_notifier -name '*.h' | sort)
 
 # Of libc, with what they clash with; and of the uapi headers, some that use
 # the types, and those that ours continue.
@@ -95,6 +95,12 @@ dialect() {
 		check "$what: ours, then <$other>" compile "$@"
 	done
 
+	for kernel in 0x050e00 0x060100 0x060300 0x060c00 0x070100; do
+		cat "$tmp/all" "$tmp/use" >"$tmp/source"
+		check "$what: for kernel $kernel" compile "$@" -DMMU_NOTIFIER_KERNEL=$kernel
+		includes $(echo "$headers" | sort -r) >"$tmp/source"
+		check "$what: for kernel $kernel, in reverse order" compile "$@" -DMMU_NOTIFIER_KERNEL=$kernel
+	done
 	cat "$tmp/all" "$tmp/use" >"$tmp/source"
 	check "$what: as a module" compile "$@" -fno-strict-aliasing \
 		-D__KERNEL__ -DMODULE -DKBUILD_MODNAME='"x"'
@@ -124,6 +130,7 @@ programs() {
 # Only what the uapi headers have comes of a header whose guard is defined.
 guards() {
 	for header in $headers; do
+		case $header in mmu_notifier/*) continue ;; esac
 		guard=MMU_NOTIFIER_$(echo "$header" | tr a-z/. A-Z__)
 		check "<$header> says its guard" \
 			grep -q "^ \* Guard: $guard\." "$include/$header"

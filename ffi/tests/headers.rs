@@ -20,6 +20,8 @@ struct Header {
     renames: &'static [(&'static str, &'static str)],
     /// What its items need to have been declared.
     ahead: &'static [&'static str],
+    /// For which kernels it says anything, as a condition of the preprocessor after `mmu_notifier/kernel.h`; "" for all.
+    only_if: &'static str,
     /// One line on what it is.
     about: &'static str,
 }
@@ -32,6 +34,7 @@ impl Header {
         defines: &[],
         renames: &[],
         ahead: &[],
+        only_if: "",
         about: "",
     };
 }
@@ -100,6 +103,7 @@ const HEADERS: &[Header] = &[
         path: "include/mmu_notifier/abi/reference.h",
         sources: &["ffi/src/reference.rs"],
         includes: &["mmu_notifier/abi/structs_6_6.h"],
+        only_if: "defined(MMU_NOTIFIER_ABI_IS_REFERENCE)",
         about: "Functions on structs that kernels lay out differently, for kernels 6.6 to 6.9.",
         ..Header::NONE
     },
@@ -129,6 +133,7 @@ const HEADERS: &[Header] = &[
             ),
         ],
         ahead: &["struct vm_area_struct;"],
+        only_if: "MMU_NOTIFIER_KERNEL < 0x060300",
         about: "What kernels 5.14 to 6.2 lay out in a way of their own.",
     },
     Header {
@@ -140,6 +145,7 @@ const HEADERS: &[Header] = &[
         ],
         defines: &["mmu_notifier_ops_6_3"],
         renames: &[("mmu_notifier_ops_6_3", "mmu_notifier_ops")],
+        only_if: "MMU_NOTIFIER_KERNEL >= 0x060300 && MMU_NOTIFIER_KERNEL < 0x060600",
         about: "What kernels 6.3 to 6.5 lay out in a way of their own.",
         ..Header::NONE
     },
@@ -151,6 +157,7 @@ const HEADERS: &[Header] = &[
             "mmu_notifier/abi/structs_interval.h",
         ],
         defines: &["mmu_notifier_ops"],
+        only_if: "MMU_NOTIFIER_KERNEL >= 0x060600 && MMU_NOTIFIER_KERNEL < 0x060a00",
         about: "What kernels 6.6 to 6.9 lay out in a way of their own.",
         ..Header::NONE
     },
@@ -163,6 +170,7 @@ const HEADERS: &[Header] = &[
         ],
         defines: &["mmu_notifier_ops_6_10"],
         renames: &[("mmu_notifier_ops_6_10", "mmu_notifier_ops")],
+        only_if: "MMU_NOTIFIER_KERNEL >= 0x060a00 && MMU_NOTIFIER_KERNEL < 0x070100",
         about: "What kernels 6.10 to 7.0 lay out in a way of their own.",
         ..Header::NONE
     },
@@ -179,6 +187,7 @@ const HEADERS: &[Header] = &[
             ("mmu_notifier_ops_7_1", "mmu_notifier_ops"),
             ("mmu_interval_notifier_ops_7_1", "mmu_interval_notifier_ops"),
         ],
+        only_if: "MMU_NOTIFIER_KERNEL >= 0x070100",
         about: "What kernels from 7.1 on lay out in a way of their own.",
         ..Header::NONE
     },
@@ -187,6 +196,7 @@ const HEADERS: &[Header] = &[
         sources: &["src/abi/notifier.rs"],
         includes: &["mmu_notifier/abi/notifier.h"],
         defines: &["mmu_notifier_range"],
+        only_if: "MMU_NOTIFIER_KERNEL >= 0x060300",
         about: "The range of kernels from 6.3 on.",
         ..Header::NONE
     },
@@ -195,6 +205,7 @@ const HEADERS: &[Header] = &[
         sources: &["src/abi/notifier.rs"],
         includes: &["mmu_notifier/abi/notifier.h"],
         defines: &["mmu_interval_notifier_ops"],
+        only_if: "MMU_NOTIFIER_KERNEL >= 0x060300 && MMU_NOTIFIER_KERNEL < 0x070100",
         about: "The ops of an interval notifier of kernels from 6.3 to 7.0.",
         ..Header::NONE
     },
@@ -313,6 +324,23 @@ fn after_includes(header: &Header) -> String {
     text
 }
 
+/// Puts what a header declares behind its condition.
+fn guarded(header: &Header, text: &str) -> String {
+    if header.only_if.is_empty() {
+        return text.to_owned();
+    }
+    let define = text.find("#define MMU_NOTIFIER").expect("an include guard");
+    let start = define + text[define..].find('\n').expect("a line") + 1;
+    let end = text.rfind("#endif").expect("an include guard");
+    format!(
+        "{}\n#include <mmu_notifier/kernel.h>\n\n#if {}\n{}#endif\n\n{}",
+        &text[..start],
+        header.only_if,
+        &text[start..end],
+        &text[end..]
+    )
+}
+
 fn generate(header: &Header) -> String {
     let mut builder = Builder::new().with_config(config(header));
     for source in header.sources {
@@ -323,7 +351,7 @@ fn generate(header: &Header) -> String {
         .generate()
         .expect("cbindgen understands the sources")
         .write(&mut out);
-    tidy(&String::from_utf8(out).expect("UTF-8"))
+    tidy(&guarded(header, &String::from_utf8(out).expect("UTF-8")))
 }
 
 /// Kernel style: tabs, and no run of empty lines.

@@ -15,6 +15,8 @@
 #define MMU_NOTIFIER_KERNEL 0x060600
 #endif
 
+#include <mmu_notifier/abi/notifier.h>
+
 /* The layouts, as enum mmu_notifier_abi of <mmu_notifier/abi/versions.h>. */
 #if MMU_NOTIFIER_KERNEL < 0x050e00
 #error "MMU_NOTIFIER_KERNEL: kernels before 5.14 (0x050e00) are not supported"

@@ -7,6 +7,10 @@
 #ifndef MMU_NOTIFIER_ABI_REFERENCE_H
 #define MMU_NOTIFIER_ABI_REFERENCE_H
 
+#include <mmu_notifier/kernel.h>
+
+#if defined(MMU_NOTIFIER_ABI_IS_REFERENCE)
+
 #include <mmu_notifier/abi/structs_6_6.h>
 
 #ifdef __cplusplus
@@ -82,5 +86,7 @@ void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range);
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
+
+#endif
 
 #endif  /* MMU_NOTIFIER_ABI_REFERENCE_H */

@@ -7,6 +7,10 @@
 #ifndef MMU_NOTIFIER_ABI_STRUCTS_5_14_H
 #define MMU_NOTIFIER_ABI_STRUCTS_5_14_H
 
+#include <mmu_notifier/kernel.h>
+
+#if MMU_NOTIFIER_KERNEL < 0x060300
+
 #include <mmu_notifier/abi/notifier.h>
 
 struct vm_area_struct;
@@ -119,5 +123,7 @@ struct mmu_interval_notifier_ops {
 			   const struct mmu_notifier_range *range,
 			   unsigned long cur_seq);
 };
+
+#endif
 
 #endif  /* MMU_NOTIFIER_ABI_STRUCTS_5_14_H */

@@ -7,6 +7,10 @@
 #ifndef MMU_NOTIFIER_ABI_STRUCTS_6_3_H
 #define MMU_NOTIFIER_ABI_STRUCTS_6_3_H
 
+#include <mmu_notifier/kernel.h>
+
+#if MMU_NOTIFIER_KERNEL >= 0x060300 && MMU_NOTIFIER_KERNEL < 0x060600
+
 #include <mmu_notifier/abi/structs_range.h>
 #include <mmu_notifier/abi/structs_interval.h>
 
@@ -71,5 +75,7 @@ struct mmu_notifier_ops {
 	 */
 	void (*free_notifier)(struct mmu_notifier *subscription);
 };
+
+#endif
 
 #endif  /* MMU_NOTIFIER_ABI_STRUCTS_6_3_H */

@@ -7,6 +7,10 @@
 #ifndef MMU_NOTIFIER_ABI_STRUCTS_7_1_H
 #define MMU_NOTIFIER_ABI_STRUCTS_7_1_H
 
+#include <mmu_notifier/kernel.h>
+
+#if MMU_NOTIFIER_KERNEL >= 0x070100
+
 #include <mmu_notifier/abi/structs_range.h>
 
 /**
@@ -102,5 +106,7 @@ struct mmu_interval_notifier_ops {
 	 */
 	void (*invalidate_finish)(struct mmu_interval_notifier_finish *finish);
 };
+
+#endif
 
 #endif  /* MMU_NOTIFIER_ABI_STRUCTS_7_1_H */

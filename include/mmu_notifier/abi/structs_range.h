@@ -7,6 +7,10 @@
 #ifndef MMU_NOTIFIER_ABI_STRUCTS_RANGE_H
 #define MMU_NOTIFIER_ABI_STRUCTS_RANGE_H
 
+#include <mmu_notifier/kernel.h>
+
+#if MMU_NOTIFIER_KERNEL >= 0x060300
+
 #include <mmu_notifier/abi/notifier.h>
 
 /**
@@ -38,5 +42,7 @@ struct mmu_notifier_range {
 	 */
 	void *owner;
 };
+
+#endif
 
 #endif  /* MMU_NOTIFIER_ABI_STRUCTS_RANGE_H */
