@@ -24,15 +24,15 @@ fail() { echo "fetch.sh: $*" >&2; exit 1; }
 exec 9>"$cache/lock"
 flock 9
 
-as_root=()
-[ "$(id -u)" -ne 0 ] || as_root=(-o APT::Sandbox::User=root)
+options=(-q -o Acquire::Retries=1)
+[ "$(id -u)" -ne 0 ] || options+=(-o APT::Sandbox::User=root)
 
 updated=
 # Refreshes the lists of packages, once. Fails if that cannot be done here.
 update() {
 	[ -z "$updated" ] && [ "$(id -u)" -eq 0 ] || return 1
 	updated=yes
-	apt-get -q update >"$cache/apt.log" 2>&1
+	apt-get "${options[@]}" update >"$cache/apt.log" 2>&1
 }
 
 # Of the names on stdin, the newest that is $1, or else that matches it. Nothing if there is none.
@@ -70,8 +70,8 @@ get() {
 		rm -rf "$partial"
 		mkdir "$partial"
 		# Lists that are out of date name files that are gone.
-		if ! (cd "$partial" && apt-get -q "${as_root[@]}" download "$name") >"$cache/apt.log" 2>&1 &&
-			! { update && (cd "$partial" && apt-get -q "${as_root[@]}" download "$name") >"$cache/apt.log" 2>&1; }; then
+		if ! (cd "$partial" && apt-get "${options[@]}" download "$name") >"$cache/apt.log" 2>&1 &&
+			! { update && (cd "$partial" && apt-get "${options[@]}" download "$name") >"$cache/apt.log" 2>&1; }; then
 			reason=$(grep -m 1 '^E:' "$cache/apt.log" || tail -n 1 "$cache/apt.log")
 			unavailable "$name: cannot be downloaded: $reason"
 		fi

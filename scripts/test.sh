@@ -3,7 +3,7 @@
 # Runs the tests, or the parts that are named. Each part prints its seconds; each line `N passed, N failed[, N skipped]`
 # (and each `test result:` of cargo) that a part prints goes into the closing sum. A part that fails without such a line
 # counts as one failure.
-# Usage: test.sh [rust headers install c conformance stress demo readme ...]
+# Usage: test.sh [PART ...]; a part is a function part_PART below
 set -u
 cd "$(dirname "$0")/.."
 build=$PWD/build
@@ -26,6 +26,10 @@ part_c() {
 part_conformance() { bash c-tests/conformance/check; }
 part_stress() { bash c-tests/stress.sh "${STRESS_SECONDS:-20}"; }
 part_demo() { bash c-tests/demo.sh; }
+part_man() { bash c-tests/man.sh; }
+part_model() { bash c-tests/model/compare.sh -n "${MODEL_PROGRAMS:-300}"; }
+part_drivers() { bash c-tests/drivers/run.sh; }
+part_abi() { bash c-tests/abi/run.sh; }
 part_readme() { bash c-tests/readme.sh; }
 
 # Adds up what a part printed; fails if it counted a failure.
@@ -39,7 +43,7 @@ tally() {
 	[ "$f" -eq 0 ]
 }
 
-[ $# -gt 0 ] || set -- rust headers install c conformance stress demo readme
+[ $# -gt 0 ] || set -- rust headers install c conformance model stress demo drivers abi man readme
 make -s stage || exit 1
 for part; do
 	log=$build/test-$part.log start=$SECONDS

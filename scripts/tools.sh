@@ -8,6 +8,7 @@ want() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 want g++ g++
 want clang clang
 want valgrind valgrind
+want mandoc mandoc
 want ld binutils
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

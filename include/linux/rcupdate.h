@@ -42,16 +42,22 @@ static inline void rcu_read_unlock(void)
 }
 
 /* Waits for the sections that are open now.  Never inside of one of them. */
+#ifndef synchronize_rcu
+#define synchronize_rcu synchronize_rcu
 static inline void synchronize_rcu(void)
 {
 	mmu_notifier_synchronize_rcu();
 }
+#endif
 
 /* Calls @function(@head) when the sections that are open now are over. */
+#ifndef call_rcu
+#define call_rcu call_rcu
 static inline void call_rcu(struct rcu_head *head, rcu_callback_t function)
 {
 	mmu_notifier_call_rcu(head, function);
 }
+#endif
 
 static inline void mmu_notifier_kfree(void *object)
 {

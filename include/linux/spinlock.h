@@ -31,12 +31,15 @@ static inline void spin_lock_init(spinlock_t *lock)
 	lock->word = 0;
 }
 
+#ifndef spin_is_locked
+#define spin_is_locked spin_is_locked
 static inline int spin_is_locked(const spinlock_t *lock)
 {
 	return __atomic_load_n(&lock->word, __ATOMIC_RELAXED) != 0;
 }
+#endif
 
-static inline int spin_trylock(spinlock_t *lock)
+static inline bool __mmu_notifier_spin_try(spinlock_t *lock)
 {
 	unsigned int expected = 0;
 
@@ -44,9 +47,17 @@ static inline int spin_trylock(spinlock_t *lock)
 					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
+#ifndef spin_trylock
+#define spin_trylock spin_trylock
+static inline int spin_trylock(spinlock_t *lock)
+{
+	return __mmu_notifier_spin_try(lock);
+}
+#endif
+
 static inline void spin_lock(spinlock_t *lock) __acquires(lock)
 {
-	if (unlikely(!spin_trylock(lock)))
+	if (unlikely(!__mmu_notifier_spin_try(lock)))
 		mmu_notifier_spin_lock_slow(&lock->word);
 }
 

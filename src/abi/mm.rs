@@ -1,6 +1,6 @@
 //! `struct mm_struct` and `struct task_struct`: the library's own (SPEC 1.6: a source-level drop-in only).
 
-use core::ffi::{c_char, c_int, c_ulonglong, c_void};
+use core::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void};
 
 use super::layout;
 use super::types::{atomic_t, callback_head};
@@ -71,6 +71,8 @@ pub struct task_struct {
     pub tgid: c_int,
     /// Name, NUL-terminated.
     pub comm: [c_char; 16],
+    /// As personality(2) says.
+    pub personality: c_uint,
 }
 
 layout! {
@@ -78,5 +80,7 @@ layout! {
     "struct mm_struct" mm_struct: size 136, align 8 {
         mm_users @ 0, mm_count @ 4, mmap_lock @ 8, notifier_subscriptions @ 40, pgd @ 48, context @ 56,
     }
-    "struct task_struct" task_struct: size 40, align 8 { mm @ 0, group_leader @ 8, pid @ 16, tgid @ 20, comm @ 24 }
+    "struct task_struct" task_struct: size 48, align 8 {
+        mm @ 0, group_leader @ 8, pid @ 16, tgid @ 20, comm @ 24, personality @ 40,
+    }
 }

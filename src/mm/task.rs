@@ -15,6 +15,7 @@ const EMPTY: task_struct = task_struct {
     pid: 0,
     tgid: 0,
     comm: [0; 16],
+    personality: 0,
 };
 
 thread_local! {
@@ -55,6 +56,7 @@ unsafe fn initialise(task: *mut task_struct) {
         (*task).pid = libc::gettid();
         (*task).tgid = libc::getpid();
         libc::prctl(libc::PR_GET_NAME, (*task).comm.as_mut_ptr());
+        (*task).personality = personality();
         (*task).group_leader = leader((*task).tgid);
     }
 }
@@ -77,6 +79,7 @@ fn leader(tgid: i32) -> *mut task_struct {
             (*first).pid = tgid;
             (*first).tgid = tgid;
             (*first).group_leader = first;
+            (*first).personality = personality();
             copy_name(first);
         }
         // ORDERING: Release pairs with the Acquire above.
@@ -84,6 +87,14 @@ fn leader(tgid: i32) -> *mut task_struct {
     }
     drop(making);
     first
+}
+
+/// The process's execution domain, which a driver may look at.
+fn personality() -> core::ffi::c_uint {
+    const ASK: core::ffi::c_ulong = 0xffff_ffff;
+    // SAFETY: Asks, and changes nothing.
+    let answer = unsafe { libc::personality(ASK) };
+    core::ffi::c_uint::try_from(answer).unwrap_or(0)
 }
 
 /// The process's name, cut to 15 bytes.

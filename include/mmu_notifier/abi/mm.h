@@ -110,6 +110,10 @@ struct task_struct {
 	 * Name, NUL-terminated.
 	 */
 	char comm[16];
+	/**
+	 * As personality(2) says.
+	 */
+	unsigned int personality;
 };
 
 #ifdef __cplusplus
