@@ -4,7 +4,8 @@
 # make demo           the main job: examples/mirror.c against a staged install (BROKEN=set_seq|retry|keep seeds a mistake;
 #                     TIME= seconds)
 # make test           every test; `make test-rust`, `make test-c`, ... run one part
-# make install        DESTDIR= PREFIX= (or prefix=), libdir=, includedir=; make uninstall removes exactly that
+# make install        DESTDIR= PREFIX= (or prefix=), libdir=, includedir=, mandir=, docdir=; make uninstall removes exactly
+#                     that
 # make headers        regenerates what cbindgen generates
 #
 # KERNEL=6.12 makes mmu_notifier.pc offer that kernel's interface by default; mmu_notifier-6.12.pc and its like are always
@@ -21,6 +22,7 @@ prefix     ?= $(PREFIX)
 exec_prefix ?= $(prefix)
 libdir     ?= $(exec_prefix)/lib
 includedir ?= $(prefix)/include
+mandir     ?= $(prefix)/share/man
 docdir     ?= $(prefix)/share/doc/mmu_notifier
 
 # The kernel whose interface mmu_notifier.pc offers; nothing: the headers' default, 6.6.
@@ -79,13 +81,15 @@ install: all
 	$(call pc,mmu_notifier,$(KERNEL))
 	$(foreach kernel,$(KERNELS),$(call pc,mmu_notifier-$(kernel),$(kernel)) &&) true
 	for h in $(HEADERS); do $(INSTALL) -m 644 include/$$h $(DESTDIR)$(includedir)/mmu_notifier/$$h || exit 1; done
-	$(INSTALL) -m 644 $(LICENCES) $(DESTDIR)$(docdir)/
+	$(INSTALL) -m 644 $(LICENCES) docs/porting.md $(DESTDIR)$(docdir)/
+	INSTALL='$(INSTALL)' sh man/install.sh $(DESTDIR)$(mandir)
 
 .PHONY: uninstall
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(libdir)/,$(LIBRARIES)) $(DESTDIR)$(libdir)/pkgconfig/mmu_notifier.pc
 	rm -f $(KERNELS:%=$(DESTDIR)$(libdir)/pkgconfig/mmu_notifier-%.pc)
-	rm -f $(addprefix $(DESTDIR)$(includedir)/mmu_notifier/,$(HEADERS)) $(addprefix $(DESTDIR)$(docdir)/,$(LICENCES))
+	rm -f $(addprefix $(DESTDIR)$(includedir)/mmu_notifier/,$(HEADERS)) $(addprefix $(DESTDIR)$(docdir)/,$(LICENCES) porting.md)
+	sh man/install.sh -u $(DESTDIR)$(mandir)
 	for d in $(shell printf '%s\n' $(sort $(dir $(HEADERS))) | sort -r) ../mmu_notifier; do \
 		rmdir $(DESTDIR)$(includedir)/mmu_notifier/$$d 2>/dev/null; done; \
 	rmdir $(DESTDIR)$(docdir) 2>/dev/null; true
@@ -95,7 +99,7 @@ uninstall:
 stage:
 	@rm -rf $(STAGE)
 	@$(MAKE) --no-print-directory install DESTDIR= PREFIX=$(STAGE) prefix=$(STAGE) exec_prefix=$(STAGE) \
-		libdir=$(STAGE)/lib includedir=$(STAGE)/include docdir=$(STAGE)/share/doc >$(BUILD)/stage.log 2>&1 || \
+		libdir=$(STAGE)/lib includedir=$(STAGE)/include mandir=$(STAGE)/share/man docdir=$(STAGE)/share/doc >$(BUILD)/stage.log 2>&1 || \
 		{ cat $(BUILD)/stage.log; exit 1; }
 
 $(BUILD):

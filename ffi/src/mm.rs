@@ -48,8 +48,8 @@ pub unsafe extern "C" fn mmget_not_zero(mm: *mut mm_struct) -> bool {
 /// Drops a user. The last one ends the address space before this returns: every notifier's release is called, and the
 /// users' reference is dropped.
 ///
-/// The last one sleeps. Not the last one from a callback of a notifier (DV-7), nor with a lock of `mm` held. Rules: ML-2,
-/// RL-1 to RL-7.
+/// The last one sleeps; it must not be dropped with a lock of `mm` held, nor, if `mm` still has notifiers, from a callback of
+/// one (DV-7). Rules: ML-2, RL-1 to RL-7.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmput(mm: *mut mm_struct) {
     // SAFETY: The caller keeps the contract.
@@ -207,7 +207,8 @@ pub unsafe extern "C" fn mmu_notifier_rmap_write_unlock(mm: *mut mm_struct) {
 }
 
 /// munmap() of `len` bytes (rounded up to pages) from `start` (page-aligned), inside an UNMAP event on `current->mm`, which
-/// is the process's own. Takes mmap_lock for writing. Returns 0 or a negative errno. Rules: DV-16, SPEC 4.4.
+/// has to be the process's own (-EINVAL otherwise, as for all these). Takes mmap_lock for writing. Returns 0 or a negative
+/// errno. Rules: DV-16, SPEC 4.4.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vm_munmap(start: c_ulong, len: usize) -> c_int {
     core_mm::munmap(start, len as c_ulong).into_c()
@@ -269,8 +270,9 @@ pub unsafe extern "C" fn mmu_notifier_mprotect(start: c_ulong, len: usize, prot:
     core_mm::mprotect(start, len as c_ulong, prot).into_c()
 }
 
-/// madvise() of `len` bytes (rounded up to pages) from `start` (page-aligned), inside a CLEAR event on `current->mm` if the
-/// advice takes pages away. Takes mmap_lock for reading. Returns 0 or a negative errno. Rules: DV-16, SPEC 4.4.
+/// madvise() of `len` bytes (rounded up to pages) from `start` (page-aligned). If the advice takes pages away, inside a CLEAR
+/// event on `current->mm`, with mmap_lock taken for reading. Returns 0 or a negative errno; -EINVAL also if `current->mm` is
+/// not the process's own. Rules: DV-16, SPEC 4.4.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmu_notifier_madvise(start: c_ulong, len: usize, advice: c_int) -> c_int {
     core_mm::madvise(start, len as c_ulong, advice).into_c()

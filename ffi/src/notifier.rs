@@ -35,7 +35,7 @@ pub unsafe extern "C" fn mmu_notifier_put(subscription: *mut mmu_notifier) {
 /// Waits until every free_notifier that mmu_notifier_put() owes now has returned and its reference to the address space
 /// was dropped, and until every callback of a notifier that is running now, on any address space, is over.
 ///
-/// Sleeps. Not from a callback of a notifier (DV-7). Call it before the code of the ops goes away (dlclose). Rules: SY-1,
+/// Sleeps. Not from a callback of a notifier, nor from what runs on the library's worker (DV-7). Call it before the code of the ops goes away (dlclose). Rules: SY-1,
 /// DV-5.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmu_notifier_synchronize() {

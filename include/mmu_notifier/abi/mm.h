@@ -146,8 +146,8 @@ bool mmget_not_zero(struct mm_struct *mm);
  * Drops a user. The last one ends the address space before this returns: every notifier's release is called, and the
  * users' reference is dropped.
  *
- * The last one sleeps. Not the last one from a callback of a notifier (DV-7), nor with a lock of `mm` held. Rules: ML-2,
- * RL-1 to RL-7.
+ * The last one sleeps; it must not be dropped with a lock of `mm` held, nor, if `mm` still has notifiers, from a callback of
+ * one (DV-7). Rules: ML-2, RL-1 to RL-7.
  */
 void mmput(struct mm_struct *mm);
 
@@ -261,7 +261,8 @@ void mmu_notifier_rmap_write_unlock(struct mm_struct *mm);
 
 /**
  * munmap() of `len` bytes (rounded up to pages) from `start` (page-aligned), inside an UNMAP event on `current->mm`, which
- * is the process's own. Takes mmap_lock for writing. Returns 0 or a negative errno. Rules: DV-16, SPEC 4.4.
+ * has to be the process's own (-EINVAL otherwise, as for all these). Takes mmap_lock for writing. Returns 0 or a negative
+ * errno. Rules: DV-16, SPEC 4.4.
  */
 int vm_munmap(unsigned long start,
 	      size_t len);
@@ -309,8 +310,9 @@ int mmu_notifier_mprotect(unsigned long start,
 			  unsigned long prot);
 
 /**
- * madvise() of `len` bytes (rounded up to pages) from `start` (page-aligned), inside a CLEAR event on `current->mm` if the
- * advice takes pages away. Takes mmap_lock for reading. Returns 0 or a negative errno. Rules: DV-16, SPEC 4.4.
+ * madvise() of `len` bytes (rounded up to pages) from `start` (page-aligned). If the advice takes pages away, inside a CLEAR
+ * event on `current->mm`, with mmap_lock taken for reading. Returns 0 or a negative errno; -EINVAL also if `current->mm` is
+ * not the process's own. Rules: DV-16, SPEC 4.4.
  */
 int mmu_notifier_madvise(unsigned long start,
 			 size_t len,
