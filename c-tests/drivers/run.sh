@@ -68,7 +68,7 @@ compile() {
 	*/hfi1/*) private=env/hfi1 ;;
 	*/radeon/*) private=env/radeon ;;
 	esac
-	$compiler $dialect -O1 -g -w $strict $defines -DMMU_NOTIFIER_KERNEL="$version" -Ienv/include -I$private $cflags \
+	$compiler $dialect -O1 -g $strict $defines -DMMU_NOTIFIER_KERNEL="$version" -Ienv/include -I$private $cflags \
 		-c "$directory/$source" -o "$program-driver.o" &&
 		$compiler $mine -DMMU_NOTIFIER_KERNEL="$version" -Ienv/include $cflags -c env/ranges.c -o "$program-ranges.o" &&
 		$compiler $mine -Ienv/include $cflags -c env/env.c -o "$program-env.o" &&
