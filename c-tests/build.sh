@@ -3,7 +3,7 @@
 # Compiles the C test programs against the staged install, through pkg-config only. Prints the programs' names.
 # A program names other files that it is linked with, and their flags, in lines ` * LINK: FILE FLAGS`.
 # Usage: build.sh OUTDIR SOURCE...
-set -eu
+set -euo pipefail
 out=$1
 shift
 mkdir -p "$out"

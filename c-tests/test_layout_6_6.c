@@ -83,13 +83,14 @@ _Static_assert(offsetof(struct mm_struct, mmap_lock) == 8, "struct mm_struct.mma
 _Static_assert(offsetof(struct mm_struct, notifier_subscriptions) == 40, "struct mm_struct.notifier_subscriptions");
 _Static_assert(offsetof(struct mm_struct, pgd) == 48, "struct mm_struct.pgd");
 _Static_assert(offsetof(struct mm_struct, context) == 56, "struct mm_struct.context");
-_Static_assert(sizeof(struct task_struct) == 40, "size of struct task_struct");
+_Static_assert(sizeof(struct task_struct) == 48, "size of struct task_struct");
 _Static_assert(_Alignof(struct task_struct) == 8, "alignment of struct task_struct");
 _Static_assert(offsetof(struct task_struct, mm) == 0, "struct task_struct.mm");
 _Static_assert(offsetof(struct task_struct, group_leader) == 8, "struct task_struct.group_leader");
 _Static_assert(offsetof(struct task_struct, pid) == 16, "struct task_struct.pid");
 _Static_assert(offsetof(struct task_struct, tgid) == 20, "struct task_struct.tgid");
 _Static_assert(offsetof(struct task_struct, comm) == 24, "struct task_struct.comm");
+_Static_assert(offsetof(struct task_struct, personality) == 40, "struct task_struct.personality");
 
 int main(void)
 {

@@ -60,10 +60,9 @@ impl Intervals {
         unsafe { store_fields(new) }?;
         // SAFETY: As above.
         let turned_odd = unsafe { state.admit(new.sub, new.abi) };
-        drop(state);
         if turned_odd {
             // SPEC: RB-5: who collided with an even number waits for this.
-            self.readers.wake_all(READ_BEGIN);
+            self.readers.wake_all(state, READ_BEGIN);
         }
         Ok(())
     }
@@ -95,7 +94,7 @@ impl Intervals {
             }
             Some(Membership::Inserted) => {
                 refuse_self_wait(mm, FUNCTION_OF_REMOVE)?;
-                state.members.insert(sub, Membership::Removing);
+                state.set_place(sub, Membership::Removing);
                 // SAFETY: A member that is not deferred.
                 unsafe { state.defer(sub) };
                 let seq = state.seq;
@@ -110,6 +109,11 @@ impl Intervals {
             state.members = HashMap::default();
         }
         Ok(())
+    }
+
+    /// Is `sub` a member? Reads nothing of it.
+    pub fn contains(&self, sub: *const Sub) -> bool {
+        self.state.lock().members.contains_key(&sub)
     }
 
     /// Forgets a member without waiting, whatever state it is in. Says whether it was one.

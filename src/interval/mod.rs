@@ -190,7 +190,7 @@ impl State {
             unsafe {
                 if let Some(Membership::Inserting(abi)) = self.members.get(&sub.cast_const()) {
                     self.index.insert(node_of(sub), abi.number());
-                    self.members.insert(sub, Membership::Inserted);
+                    self.set_place(sub, Membership::Inserted);
                 } else {
                     self.index.remove(node_of(sub));
                     self.members.remove(&sub.cast_const());
@@ -198,6 +198,13 @@ impl State {
             }
         }
         true
+    }
+
+    /// A member is in another place now. Does not allocate, as an insert into the map might.
+    fn set_place(&mut self, sub: *const Sub, place: Membership) {
+        if let Some(known) = self.members.get_mut(&sub) {
+            *known = place;
+        }
     }
 
     /// Puts `sub` at the head of the deferred list.

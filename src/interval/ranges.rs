@@ -54,7 +54,8 @@ impl Intervals {
         let refusal = Refusal::Warn(&RL_1, FUNCTION_OF_RELEASE);
         // SAFETY: The caller's promise.
         unsafe { self.start_with(range, &refusal) }?;
-        self.end()
+        self.end_own();
+        Ok(())
     }
 
     /// Counts a range out. The last one ends the busy period.
@@ -68,12 +69,15 @@ impl Intervals {
             return Err(DV_8.broken_by(FUNCTION_OF_END).into());
         }
         state.active -= 1;
-        let ended = state.active == 0 && state.end_busy_period();
-        drop(state);
         thread::range_ended(self.key());
-        if ended {
-            self.readers.wake_all(READ_BEGIN);
-            self.removers.wake_all(REMOVE);
+        if state.active == 0 && state.end_busy_period() {
+            let wakes = (
+                self.readers.announce(&state),
+                self.removers.announce(&state),
+            );
+            drop(state);
+            wakes.0.go(READ_BEGIN);
+            wakes.1.go(REMOVE);
         }
         Ok(())
     }
@@ -96,9 +100,16 @@ impl Intervals {
                 .and(finished.map_err(|NoSuchOp| II_10_FINISH.broken_by(FUNCTION_OF_START).into()))
         });
         if result.is_err() {
-            self.end()?;
+            self.end_own();
         }
         result
+    }
+
+    /// Ends a range that this room has counted in. Should it be gone, somebody has made an end too many.
+    pub fn end_own(&self) {
+        if let Err(Error::Misuse(misuse)) = self.end() {
+            misuse.report();
+        }
     }
 
     /// Counts a range in. Returns the first notifier that it touches, and the sequence number for the callbacks.
@@ -112,11 +123,10 @@ impl Intervals {
             state.seq |= 1;
         }
         let seq = state.seq;
-        drop(state);
         thread::range_started(self.key());
         if turns_odd {
             // SPEC: RB-5: who collided with an even number waits for this.
-            self.readers.wake_all(READ_BEGIN);
+            self.readers.wake_all(state, READ_BEGIN);
         }
         (sub_of_node(first), seq)
     }

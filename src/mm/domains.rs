@@ -1,7 +1,7 @@
 //! Grace periods for drivers: their own domains (`srcu_*`), and one for the process (`rcu_*`), in which readers may sleep too.
 //!
-//! What a domain owes is run by the library's worker. Domains are not repaired in the child of a fork: a driver that forks
-//! while others are in its own sections makes new ones.
+//! What a domain owes is run by the library's worker. In the child of a fork the process's domain has the forking thread's
+//! readers only; a driver's own domains are as other threads left them: a driver that goes on in the child makes new ones.
 
 use core::cell::Cell;
 use core::ffi::{CStr, c_int, c_void};
@@ -145,6 +145,30 @@ pub unsafe fn cleanup_srcu(srcu: *mut srcu_struct) -> Result<()> {
     } else {
         Err(RCU_CLEANUP.broken_by(FUNCTION).about(srcu.cast()).into())
     }
+}
+
+/// Before fork: holds the process's domain still.
+pub(super) fn hold_for_fork() {
+    RCU.hold_for_fork();
+}
+
+/// After fork, in the parent: undoes `hold_for_fork`.
+///
+/// # Safety
+/// This thread called `hold_for_fork`.
+pub(super) unsafe fn release_in_parent() {
+    // SAFETY: The caller's promise.
+    unsafe { RCU.release_in_parent() };
+}
+
+/// After fork, in the child: this thread's section, if it is in one, is the only one.
+///
+/// # Safety
+/// This thread's image in the parent called `hold_for_fork`.
+pub(super) unsafe fn release_in_child() {
+    let (depth, cookie) = SECTION.get();
+    // SAFETY: The caller's promise.
+    unsafe { RCU.release_in_child((depth > 0).then_some(cookie)) };
 }
 
 /// Enters a read section of the process's domain. Nests.

@@ -79,7 +79,7 @@ unsafe fn start(range: &Range) -> Result<c_int> {
     if answer != 0 {
         let undo = counted && !range.is_blockable();
         if undo {
-            subscriptions.intervals.end()?;
+            subscriptions.intervals.end_own();
         }
         walk.invalidate_end(range, counted && !undo, true);
     }

@@ -1,23 +1,22 @@
 //! fork and exit. In fork, the child gets a process mm without subscriptions; other mms come along as memory (DV-13).
 //!
-//! Three phases. Before: every lock of the library is taken, outermost first, and the worker is between two callbacks.
+//! Three phases. Before: every lock of the library is taken, outermost first. A callback that the worker runs is not waited
+//! for: it may want a lock that the forking thread holds. In the child it is lost half-way, like any thread.
 //! In the parent: everything is released, nothing has changed. In the child: the same, but what other threads were in the
 //! middle of is over: their sleeps, their sections, their ranges, their locks.
 //!
 //! The handlers are registered when the library is loaded, before the program can register its own: so handlers of the
 //! program run while the library still works, or works again.
 //!
-//! Lock order: the worker, the registry, then for each mm its two semaphores, its interval lock and its chain lock, then the
-//! domain of walks, the report handler. No other code takes two of them.
+//! Lock order: the process's RCU domain, the worker, the registry, then for each mm its two semaphores, its interval lock and its chain lock, then the
+//! domain of walks, the report handler.
 
-use super::lifetime::{count, users};
 use super::registry::{self, process_mm};
 use super::subscriptions::{self, Subscriptions};
-use super::{notifiers, task};
+use super::{domains, notifiers, task};
 use crate::abi::mm::{mm_struct, mmu_notifier_subscriptions};
 use crate::chain::{self, WALKS};
 use crate::report;
-use crate::sync::Ordering;
 
 /// Runs when the library is loaded, or the program that contains it.
 #[used]
@@ -42,7 +41,7 @@ static FINISH: extern "C" fn() = {
 };
 
 extern "C" fn prepare() {
-    // Waits while it holds nothing.
+    domains::hold_for_fork();
     notifiers::WORKER.hold_for_fork();
     registry::hold_for_fork();
     // SAFETY: The list is held.
@@ -59,6 +58,7 @@ extern "C" fn parent() {
         registry::each(|mm| release_in_parent(mm));
         registry::release_after_fork();
         notifiers::WORKER.release_in_parent();
+        domains::release_in_parent();
     }
 }
 
@@ -72,6 +72,7 @@ extern "C" fn child() {
         registry::release_after_fork();
         notifiers::WORKER
             .release_in_child(|head| (*notifiers::notifier_of_rcu(head)).mm == process_mm());
+        domains::release_in_child();
     }
     task::after_fork_in_child();
 }
@@ -128,7 +129,8 @@ unsafe fn each_subscriptions(mm: *mut mm_struct, visit: impl Fn(&Subscriptions))
 }
 
 /// The child's process mm starts as a new one does. What it had is kept aside: this thread may be in the middle of a walk
-/// of it, and exit handlers will end registrations that only the parent has (DV-13).
+/// of it, and exit handlers will end registrations that only the parent has (DV-13), and drop references and users: these
+/// counts stay.
 unsafe fn renew_process_mm() {
     let mm = process_mm();
     // SAFETY: Valid always; there is one thread.
@@ -139,9 +141,5 @@ unsafe fn renew_process_mm() {
             (*mm).inherited = old.cast::<mmu_notifier_subscriptions>();
             subscriptions::publish(mm, core::ptr::null_mut());
         }
-        // ORDERING: Relaxed: one thread.
-        users(mm).store(1, Ordering::Relaxed);
-        // ORDERING: Relaxed: one thread.
-        count(mm).store(1, Ordering::Relaxed);
     }
 }

@@ -140,12 +140,15 @@ pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
     unsafe {
         let mm = (*interval_sub).mm;
         argument(mm, FUNCTION)?;
-        // SPEC: DV-13
-        let inherited = |s: &subscriptions::Subscriptions| s.intervals.forget(interval_sub);
-        if subscriptions::end_inherited(mm, inherited) {
-            return Ok(());
+        let own = subscriptions::of(mm);
+        if !own.is_some_and(|own| own.intervals.contains(interval_sub)) {
+            // SPEC: DV-13
+            let forget = |s: &subscriptions::Subscriptions| s.intervals.forget(interval_sub);
+            if subscriptions::end_inherited(mm, forget) {
+                return Ok(());
+            }
         }
-        let Some(subscriptions) = subscriptions::of(mm) else {
+        let Some(subscriptions) = own else {
             return Err(DV_9_REMOVE
                 .broken_by(FUNCTION)
                 .about(interval_sub.cast())

@@ -73,7 +73,7 @@ pub unsafe fn mmget(mm: *mut mm_struct) -> Result<()> {
 // SPEC: ML-1
 pub unsafe fn mmget_not_zero(mm: *mut mm_struct) -> Result<bool> {
     argument(mm, c"mmget_not_zero")?;
-    let add = |users: i32| (users > 0).then(|| users + 1);
+    let add = |users: i32| (users > 0).then(|| users.wrapping_add(1));
     // SAFETY: The caller's promise.
     // ORDERING: Acquire pairs with the Release half of other users' drops; Relaxed on failure: nothing follows.
     let result = unsafe { users(mm) }.fetch_update(Ordering::Acquire, Ordering::Relaxed, add);
@@ -126,7 +126,8 @@ pub unsafe fn mmput_async(mm: *mut mm_struct) -> Result<()> {
     // SAFETY: The users' reference keeps the mm; only the last user's drop queues it.
     unsafe {
         (*mm).async_work.func = Some(exit_work);
-        notifiers::WORKER.queue_work(&raw mut (*mm).async_work);
+        notifiers::WORKER.push_work(&raw mut (*mm).async_work);
+        notifiers::WORKER.kick();
     }
     Ok(())
 }
@@ -272,7 +273,7 @@ unsafe fn destroy_subscriptions(mm: *mut mm_struct, function: &'static CStr) -> 
     }
     // SAFETY: The caller's promise: nobody else looks at the mm.
     unsafe {
-        subscriptions::poison(mm);
+        registry::without_fork(|| subscriptions::poison(mm));
         subscriptions::Subscriptions::free(subscriptions);
     }
     Ok(())

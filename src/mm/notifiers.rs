@@ -10,7 +10,7 @@ use core::mem::offset_of;
 use super::lifetime::{count, has_users, mmdrop, opaque};
 use super::subscriptions::{self, Subscriptions};
 use super::walk::Walk;
-use super::{argument, locks, task};
+use super::{argument, locks, registry, task};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops};
 use crate::abi::types::callback_head;
@@ -99,7 +99,7 @@ pub(super) unsafe fn with_mmap_lock<T>(
     unsafe {
         locks::semaphore().write_lock(mm, function)?;
         let result = act();
-        locks::semaphore().write_unlock(mm, function)?;
+        warn_only(locks::semaphore().write_unlock(mm, function));
         result
     }
 }
@@ -169,21 +169,31 @@ unsafe fn change_membership(
     function: &'static CStr,
     act: impl FnOnce(&Subscriptions) -> Result<()>,
 ) -> Result<()> {
-    // SAFETY: The caller passes a valid mm and holds mmap_lock, so nobody else publishes.
+    // SAFETY: The caller passes a valid mm.
     unsafe {
-        let missing = subscriptions::of(mm).is_none();
-        let fresh = if missing {
-            Some(Subscriptions::allocate()?)
-        } else {
-            None
-        };
         locks::rmap().write_lock(mm, function)?;
-        if let Some(fresh) = fresh {
-            subscriptions::publish(mm, fresh);
-        }
-        let result = subscriptions::of(mm).map_or(Ok(()), act);
-        locks::rmap().write_unlock(mm, function)?;
+        let result = make(mm).and_then(act);
+        warn_only(locks::rmap().write_unlock(mm, function));
         result
+    }
+}
+
+/// The subscriptions of `mm`, made if there are none. The reverse-map lock is held: nobody else publishes.
+unsafe fn make<'a>(mm: *mut mm_struct) -> Result<&'a Subscriptions> {
+    // SAFETY: The caller passes a valid mm.
+    unsafe {
+        if subscriptions::of(mm).is_none() {
+            let fresh = Subscriptions::allocate()?;
+            registry::without_fork(|| subscriptions::publish(mm, fresh));
+        }
+        Ok(&*subscriptions::raw(mm))
+    }
+}
+
+/// What a second fault reports does not replace the result of the call that met it.
+pub(super) fn warn_only(result: Result<()>) {
+    if let Err(Error::Misuse(misuse)) = result {
+        misuse.report();
     }
 }
 
@@ -229,6 +239,9 @@ pub unsafe fn unregister(subscription: *mut mmu_notifier, mm: *mut mm_struct) ->
     argument(mm, FUNCTION)?;
     // SAFETY: The caller's promise.
     unsafe {
+        if end_inherited(subscription, mm) {
+            return Ok(());
+        }
         // ORDERING: Relaxed: the registration's own reference is ours.
         let references = count(mm).load(Ordering::Relaxed);
         if references <= 0 {
@@ -238,55 +251,76 @@ pub unsafe fn unregister(subscription: *mut mmu_notifier, mm: *mut mm_struct) ->
                 .value(references.into())
                 .into());
         }
-        if end_inherited(subscription, mm) {
-            return Ok(());
-        }
-        if let Some(op) = thread::inside_section() {
-            return Err(DV_7.broken_by(FUNCTION).inside(op).into());
-        }
-        if !subscriptions::of(mm)
-            .is_some_and(|subscriptions| delist(subscription, mm, subscriptions))
-        {
+        let Some(subscriptions) =
+            subscriptions::of(mm).filter(|own| is_owed(subscription, mm, own))
+        else {
             return Err(DV_9_UNREGISTER
                 .broken_by(FUNCTION)
                 .about(subscription.cast())
                 .into());
+        };
+        if let Some(op) = thread::inside_section() {
+            return Err(DV_7.broken_by(FUNCTION).inside(op).into());
         }
-        stamp(subscription).write(0);
+        delist(subscription, mm, subscriptions);
         chain::synchronize();
         mmdrop(mm)
     }
 }
 
-/// Calls `release` of a listed notifier and unlinks it. Says whether it is one whose unregister is owed.
-// SPEC: UN-2 UN-3 DV-9
-unsafe fn delist(
+/// Is this a notifier whose unregister is owed: listed, or unlinked by mm exit? Then it is the caller's from now on.
+// SPEC: UN-3 DV-9
+unsafe fn is_owed(
     subscription: *mut mmu_notifier,
     mm: *mut mm_struct,
     subscriptions: &Subscriptions,
 ) -> bool {
-    let section = Walk::enter(subscriptions, mm);
-    if subscriptions.chain.lock().contains(subscription) {
-        // SAFETY: Listed, hence registered and valid.
-        unsafe { section.release_one(subscription) };
-        drop(section);
-        // SAFETY: It was linked; mm exit may have unlinked it meanwhile.
-        unsafe { subscriptions.chain.lock().unlink(subscription) };
-        return true;
+    let chain = subscriptions.chain.lock();
+    // SAFETY: The caller passes a valid notifier. One that is listed was registered here; one that is not still bears the stamp
+    // if mm exit unlinked it.
+    unsafe {
+        let listed = chain.contains(subscription);
+        let owed = (listed || (*subscription).mm == mm) && stamp(subscription).read() == REGISTERED;
+        if owed {
+            stamp(subscription).write(0);
+        }
+        owed
     }
-    // SAFETY: The caller passes a valid notifier: mm exit unlinked it if it still bears the stamp.
-    unsafe { (*subscription).mm == mm && stamp(subscription).read() == REGISTERED }
 }
 
-/// Was this registration inherited over fork? Then it ends silently.
+/// Calls `release` of a notifier that is still listed, and unlinks it.
+// SPEC: UN-2 UN-3
+unsafe fn delist(
+    subscription: *mut mmu_notifier,
+    mm: *mut mm_struct,
+    subscriptions: &Subscriptions,
+) {
+    let section = Walk::enter(subscriptions, mm);
+    if !subscriptions.chain.lock().contains(subscription) {
+        return;
+    }
+    // SAFETY: Listed, hence registered and valid.
+    unsafe { section.release_one(subscription) };
+    drop(section);
+    // SAFETY: It was linked; mm exit may have unlinked it meanwhile.
+    unsafe { subscriptions.chain.lock().unlink(subscription) };
+}
+
+/// Was this registration inherited over fork? Then it ends silently, once all of its gets are given back.
 // SPEC: DV-13
 unsafe fn end_inherited(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> bool {
     // SAFETY: The caller passes valid objects.
     unsafe {
+        // The same memory may have been registered anew, on the child's own mm.
+        if subscriptions::of(mm).is_some_and(|own| own.chain.lock().contains(subscription)) {
+            return false;
+        }
         subscriptions::end_inherited(mm, |inherited| {
             let mut chain = inherited.chain.lock();
             let listed = chain.contains(subscription);
-            if listed {
+            if listed && (*subscription).users > 1 {
+                (*subscription).users -= 1;
+            } else if listed {
                 chain.unlink(subscription);
             }
             listed
@@ -321,11 +355,18 @@ pub unsafe fn get_locked(
         }
         let table = NotifierOps::new(ops.cast(), abi);
         let fresh = allocate_notifier(table, mm, FUNCTION)?;
+        if subscriptions::of(mm).is_some_and(|known| known.chain.lock().contains(fresh)) {
+            let misuse = DV_9_REGISTER.broken_by(FUNCTION).about(fresh.cast());
+            return Err(misuse.errno(libc::EINVAL).into());
+        }
         (*fresh).ops = ops;
         match add(fresh, mm, abi, FUNCTION) {
             Ok(()) => Ok(fresh),
             Err(error) => {
-                free_unregistered(table, fresh, &error);
+                // SPEC: GP-3
+                if let Some(free) = table.free() {
+                    free(fresh);
+                }
                 Err(error)
             }
         }
@@ -374,16 +415,6 @@ unsafe fn allocate_notifier(
     Ok(fresh)
 }
 
-/// A get could not register what alloc_notifier made. An object that is registered already is not ours to free.
-// SPEC: GP-3
-unsafe fn free_unregistered(ops: NotifierOps, fresh: *mut mmu_notifier, error: &Error) {
-    let is_listed = matches!(error, Error::Misuse(misuse) if misuse.rule() == c"DV-9");
-    if let (Some(free), false) = (ops.free(), is_listed) {
-        // SAFETY: The notifier is the driver's own, and nobody else knows it.
-        unsafe { free(fresh) };
-    }
-}
-
 /// Gives back one get (or the registration). After the last one `ops->free_notifier` is owed: it runs on the library's
 /// worker once all present walks are over, and then the reference to the mm is dropped. Never sleeps.
 ///
@@ -413,6 +444,12 @@ pub unsafe fn put(subscription: *mut mmu_notifier) -> Result<()> {
         let mut chain = subscriptions.chain.lock();
         if (*subscription).users == 0 {
             return Err(no_users.into());
+        }
+        if stamp(subscription).read() != REGISTERED {
+            return Err(DV_9_UNREGISTER
+                .broken_by(FUNCTION)
+                .about(subscription.cast())
+                .into());
         }
         if (*subscription).users == 1 && NotifierOps::of(subscription).free().is_none() {
             return Err(GP_7.broken_by(FUNCTION).about(subscription.cast()).into());

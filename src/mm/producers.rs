@@ -9,6 +9,7 @@
 
 use core::ffi::{CStr, c_int, c_ulong};
 
+use super::notifiers::warn_only;
 use super::{argument, events, locks, registry, task};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{
@@ -85,7 +86,7 @@ fn between(
     unsafe { events::invalidate_range_start(&raw mut range) }?;
     let result = change();
     // SAFETY: As above.
-    unsafe { events::invalidate_range_end(&raw mut range, false) }?;
+    warn_only(unsafe { events::invalidate_range_end(&raw mut range, false) });
     result
 }
 
@@ -105,11 +106,12 @@ fn locked(
             lock.read_lock(mm, function)
         }?;
         let result = act(mm);
-        if write {
+        let unlocked = if write {
             lock.write_unlock(mm, function)
         } else {
             lock.read_unlock(mm, function)
-        }?;
+        };
+        warn_only(unlocked);
         result
     }
 }
@@ -144,11 +146,17 @@ pub fn mmap(function: &'static CStr, arguments: [c_ulong; 6]) -> Result<c_ulong>
     })
 }
 
+/// PROT_GROWSDOWN and PROT_GROWSUP.
+const GROWS: c_ulong = 0x0300_0000;
+
 /// mprotect: PROTECTION_VMA.
 ///
 /// # Errors
-/// EINVAL: `start` is not page-aligned, or the range wraps. What mprotect says. DV-14: no mm.
+/// EINVAL: `start` is not page-aligned, or the range wraps, or PROT_GROWSDOWN or PROT_GROWSUP would change more than it. What mprotect says. DV-14: no mm.
 pub fn mprotect(start: c_ulong, length: c_ulong, protection: c_ulong) -> Result<()> {
+    if protection & GROWS != 0 {
+        return Err(INVALID);
+    }
     if length == 0 && start % page_size() == 0 {
         return Ok(());
     }
@@ -161,14 +169,21 @@ pub fn mprotect(start: c_ulong, length: c_ulong, protection: c_ulong) -> Result<
 }
 
 /// Advice that takes pages away, or replaces them.
-const CLEARING: [c_int; 6] = [
+const CLEARING: [c_int; 10] = [
     libc::MADV_DONTNEED,
     libc::MADV_FREE,
     libc::MADV_REMOVE,
     libc::MADV_PAGEOUT,
-    libc::MADV_COLLAPSE,
+    // It replaces the zero page.
+    libc::MADV_POPULATE_WRITE,
     libc::MADV_DONTNEED_LOCKED,
+    libc::MADV_COLLAPSE,
+    libc::MADV_HWPOISON,
+    libc::MADV_SOFT_OFFLINE,
+    GUARD_INSTALL,
 ];
+/// MADV_GUARD_INSTALL, of Linux 6.13.
+const GUARD_INSTALL: c_int = 102;
 
 /// madvise: CLEAR if the advice takes pages away, no event otherwise.
 ///

@@ -94,7 +94,15 @@ pub(super) unsafe fn remove(mm: *mut mm_struct) {
     }
 }
 
-/// Before fork: nobody adds or removes an mm.
+/// Runs `act` while no fork is under way: what fork visits stays as it is from its beginning to its end.
+pub(super) fn without_fork<T>(act: impl FnOnce() -> T) -> T {
+    let held = ALL.lock();
+    let result = act();
+    drop(held);
+    result
+}
+
+/// Before fork: nobody adds or removes an mm, or what hangs off one.
 pub(super) fn hold_for_fork() {
     ALL.acquire();
 }

@@ -119,21 +119,25 @@ pub(super) fn begin_worker() {
     unsafe { (*current()).mm = ptr::null_mut() };
 }
 
-/// After fork, in the child: the forking thread leads a process of its own.
+/// After fork, in the child: the forking thread leads a process of its own, with the leader's task, which outlives it.
 pub(super) fn after_fork_in_child() {
-    let task = current();
-    // SAFETY: The thread's own task, or the leader's, which is this thread's now.
+    let before = current();
+    let leader = FIRST_LEADER.0.get();
+    // SAFETY: The thread's own task, and the leader's, which is this thread's now; there is one thread.
     unsafe {
         let own = TASK.with(UnsafeCell::get);
         (*own).pid = libc::gettid();
         (*own).tgid = libc::getpid();
-        (*own).group_leader = task;
-        (*task).pid = (*own).pid;
-        (*task).tgid = (*own).tgid;
-        (*task).group_leader = task;
+        (*own).group_leader = leader;
+        (*leader).mm = (*before).mm;
+        (*leader).pid = (*own).pid;
+        (*leader).tgid = (*own).tgid;
+        (*leader).group_leader = leader;
+        (*leader).comm = (*before).comm;
+        (*leader).personality = (*before).personality;
     }
     // ORDERING: Release pairs with the Acquire in `leader`.
-    LEADER.store(task, Ordering::Release);
+    LEADER.store(leader, Ordering::Release);
 }
 
 /// The address space of `task` with one more user, or NULL if it has none or that has no users.

@@ -1,23 +1,25 @@
 //! A driver's own domain: `struct srcu_struct`. Independent of every other domain (docs/spec/HEADERS.md, lesson 4).
 //!
-//! Owns: a set of readers, and two lists of callbacks. `waiting` waits for the grace period `ticket`; `next` came later and
-//! gets its grace period when `waiting` is done. Callbacks whose grace period is over go to the worker, which only runs
-//! them: it never waits for a driver's readers, so domains cannot block each other through it.
+//! Owns: a set of readers, and two lists of callbacks under the readers' lock. `waiting` waits for the grace period `ticket`;
+//! `next` came later and gets its grace period when `waiting` is done. Callbacks whose grace period is over go to the worker,
+//! which only runs them: it never waits for a driver's readers, so domains cannot block each other through it.
 //!
 //! Invariants
 //! * Zeroed memory is an idle domain.
-//! * Callbacks of one domain run in the order of their `call`s: batch by batch, and the worker is first-in first-out.
+//! * Callbacks of one domain run in the order of their `call`s: they are handed over batch by batch, under the lock, and the
+//!   worker is first-in first-out.
+//! * A reader's exit does not touch the domain once its lock is released: by then it may be freed.
 //!
-//! Lock order: `callbacks`, then the readers' lock. The worker's lock is taken with neither held.
+//! Lock order: the domain's lock, then the worker's.
 #![expect(unsafe_code, reason = "an intrusive queue")]
 
 use core::cell::UnsafeCell;
 use core::ptr;
 
 use super::worker::{Fifo, Worker};
-use super::{Srcu, Ticket};
+use super::{Srcu, State, Ticket};
 use crate::abi::types::callback_head;
-use crate::sync::{AtomicBool, Lock, Ordering};
+use crate::sync::{AtomicBool, Ordering};
 
 /// Open generations of a driver's domain; what does not fit waits a little longer.
 const GENERATIONS: usize = 8;
@@ -26,9 +28,8 @@ const GENERATIONS: usize = 8;
 #[repr(C)]
 #[derive(Debug)]
 pub struct srcu_struct {
-    readers: Srcu<GENERATIONS>,
-    callbacks: Lock<Callbacks>,
-    _reserved: u64,
+    domain: Srcu<GENERATIONS, Callbacks>,
+    _reserved: [u64; 2],
 }
 
 const _: () = assert!(size_of::<srcu_struct>() == 128 && align_of::<srcu_struct>() == 8);
@@ -46,44 +47,39 @@ impl Default for srcu_struct {
     }
 }
 
-impl Callbacks {
-    const fn new() -> Self {
-        Self {
-            waiting: Fifo::EMPTY,
-            ticket: Ticket(0),
-            next: Fifo::EMPTY,
-        }
-    }
-}
-
 impl srcu_struct {
     /// An idle domain.
     pub const fn new() -> Self {
+        let callbacks = Callbacks {
+            waiting: Fifo::EMPTY,
+            ticket: Ticket(0),
+            next: Fifo::EMPTY,
+        };
         Self {
-            readers: Srcu::new(),
-            callbacks: Lock::new(Callbacks::new()),
-            _reserved: 0,
+            domain: Srcu::with(callbacks),
+            _reserved: [0; 2],
         }
     }
 
     /// Enters a read section, which may sleep and nest. The cookie goes to `read_unlock`.
     pub fn read_lock(&self) -> usize {
-        self.readers.read_lock()
+        self.domain.read_lock()
     }
 
     /// Leaves the section that returned `cookie`. False if there is no such section.
     pub fn read_unlock<const N: usize>(&self, cookie: usize, worker: &'static Worker<N>) -> bool {
-        match self.readers.try_read_unlock(cookie) {
-            None => return false,
-            Some(true) => self.hand_over(worker),
-            Some(false) => {}
+        let handed = self
+            .domain
+            .leave(cookie, |state, moved| moved && state.hand_over(worker));
+        if handed == Some(true) {
+            worker.kick();
         }
-        true
+        handed.is_some()
     }
 
     /// Waits for all sections that are open now.
     pub fn synchronize(&self) {
-        self.readers.synchronize();
+        self.domain.synchronize();
     }
 
     /// Has the worker call `head.func` after all sections that are open now. Never sleeps.
@@ -95,17 +91,20 @@ impl srcu_struct {
         head: *mut callback_head,
         worker: &'static Worker<N>,
     ) {
-        let mut callbacks = self.callbacks.lock();
-        if callbacks.waiting.is_empty() {
-            callbacks.ticket = self.readers.begin();
+        let mut state = self.domain.state.lock();
+        if state.extra.waiting.is_empty() {
+            state.extra.ticket = state.close();
             // SAFETY: The caller's promise.
-            unsafe { callbacks.waiting.push(head) };
+            unsafe { state.extra.waiting.push(head) };
         } else {
             // SAFETY: The caller's promise.
-            unsafe { callbacks.next.push(head) };
+            unsafe { state.extra.next.push(head) };
         }
-        drop(callbacks);
-        self.hand_over(worker);
+        let handed = state.hand_over(worker);
+        drop(state);
+        if handed {
+            worker.kick();
+        }
     }
 
     /// Waits until the callbacks of all earlier `call`s have returned: those run before one that is queued now.
@@ -125,27 +124,51 @@ impl srcu_struct {
 
     /// Has the domain neither readers nor callbacks?
     pub fn is_idle(&self) -> bool {
-        self.callbacks.lock().waiting.is_empty() && self.readers.is_idle()
+        let state = self.domain.state.lock();
+        state.extra.waiting.is_empty() && state.readers.iter().all(|readers| *readers == 0)
     }
 
-    /// Gives the worker all callbacks whose grace period is over.
-    fn hand_over<const N: usize>(&self, worker: &'static Worker<N>) {
-        loop {
-            let mut callbacks = self.callbacks.lock();
-            if callbacks.waiting.is_empty() || !self.readers.is_over(callbacks.ticket) {
-                return;
-            }
-            let mut ready = core::mem::replace(&mut callbacks.waiting, Fifo::EMPTY);
-            if !callbacks.next.is_empty() {
-                callbacks.waiting = core::mem::replace(&mut callbacks.next, Fifo::EMPTY);
-                callbacks.ticket = self.readers.begin();
-            }
-            drop(callbacks);
-            while let Some(head) = ready.pop() {
+    /// Before fork: holds the domain still.
+    pub fn hold_for_fork(&self) {
+        self.domain.hold_for_fork();
+    }
+
+    /// After fork, in the parent: undoes `hold_for_fork`.
+    ///
+    /// # Safety
+    /// This thread called `hold_for_fork`.
+    pub unsafe fn release_in_parent(&self) {
+        // SAFETY: The caller's promise.
+        unsafe { self.domain.release_in_parent() };
+    }
+
+    /// After fork, in the child: only the reader with this cookie, if any, is left.
+    ///
+    /// # Safety
+    /// This thread's image in the parent called `hold_for_fork`.
+    pub unsafe fn release_in_child(&self, own: Option<usize>) {
+        // SAFETY: The caller's promise.
+        unsafe {
+            self.domain
+                .release_in_child(|note| own.into_iter().for_each(note))
+        };
+    }
+}
+
+impl State<GENERATIONS, Callbacks> {
+    /// Gives the worker all callbacks whose grace period is over. Says whether there were any.
+    fn hand_over<const N: usize>(&mut self, worker: &'static Worker<N>) -> bool {
+        let mut handed = false;
+        while !self.extra.waiting.is_empty() && self.is_over(self.extra.ticket) {
+            handed = true;
+            while let Some(head) = self.extra.waiting.pop() {
                 // SAFETY: Queued by `call`, just taken out.
-                unsafe { worker.queue_work(head) };
+                unsafe { worker.push_work(head) };
             }
+            self.extra.waiting = core::mem::replace(&mut self.extra.next, Fifo::EMPTY);
+            self.extra.ticket = self.close();
         }
+        handed
     }
 }
 

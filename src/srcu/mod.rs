@@ -14,7 +14,7 @@
 //! * All of a domain's state is under its lock. That lock is also the memory barrier of MO-5: a reader's exit and the
 //!   return of the grace period, and the update before a grace period and the entry of a later reader, are ordered by it.
 //!
-//! Lock order: a domain's lock is a leaf, under the worker's lock or the lock of a driver's domain.
+//! Lock order: the lock of a driver's domain, then the worker's, then that of the domain of walks.
 
 mod domain;
 mod worker;
@@ -26,17 +26,17 @@ use crate::sync::{
     Lock, WaitQueue, hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
 };
 
-/// A domain of readers with up to `N` open generations.
+/// A domain of readers with up to `N` open generations, and what else its lock guards.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Srcu<const N: usize> {
-    state: Lock<State<N>>,
+pub struct Srcu<const N: usize, C = ()> {
+    state: Lock<State<N, C>>,
     drained: WaitQueue,
 }
 
 #[repr(C)]
 #[derive(Debug)]
-struct State<const N: usize> {
+struct State<const N: usize, C> {
     /// The generation that new readers join.
     current: u64,
     /// The oldest generation that may have readers.
@@ -45,6 +45,8 @@ struct State<const N: usize> {
     close_when_possible: bool,
     /// Readers of each open generation, at index `generation % N`.
     readers: [u32; N],
+    /// What else the lock guards.
+    extra: C,
 }
 
 /// Names the end of a grace period: all readers of this generation and of older ones have left.
@@ -60,11 +62,19 @@ impl<const N: usize> Default for Srcu<N> {
 impl<const N: usize> Srcu<N> {
     /// A domain without readers.
     pub const fn new() -> Self {
+        Self::with(())
+    }
+}
+
+impl<const N: usize, C> Srcu<N, C> {
+    /// A domain without readers, whose lock guards `extra`, too.
+    const fn with(extra: C) -> Self {
         let state = State {
             current: 0,
             oldest: 0,
             close_when_possible: false,
             readers: [0; N],
+            extra,
         };
         Self {
             state: Lock::new(state),
@@ -75,18 +85,19 @@ impl<const N: usize> Srcu<N> {
     /// Enters a read section. The section may sleep and may nest. The cookie goes to [`Srcu::read_unlock`].
     pub fn read_lock(&self) -> usize {
         let mut state = self.state.lock();
-        let slot = State::<N>::slot(state.current);
+        let slot = State::<N, C>::slot(state.current);
         state.readers[slot] += 1;
         slot
     }
 
     /// Leaves the read section that returned `cookie`. Says whether a grace period has ended with it.
     pub fn read_unlock(&self, cookie: usize) -> bool {
-        self.try_read_unlock(cookie).unwrap_or(false)
+        self.leave(cookie, |_, moved| moved).unwrap_or(false)
     }
 
-    /// As `read_unlock`; `None`, with nothing changed, if there is no such section.
-    pub fn try_read_unlock(&self, cookie: usize) -> Option<bool> {
+    /// Leaves a section; under the lock, `then` is told whether a grace period has ended. `None`, with nothing changed, if there
+    /// is no such section. Whoever was waiting may free the domain: it is not touched after the lock was released.
+    fn leave<T>(&self, cookie: usize, then: impl FnOnce(&mut State<N, C>, bool) -> T) -> Option<T> {
         let mut state = self.state.lock();
         let readers = state
             .readers
@@ -94,11 +105,11 @@ impl<const N: usize> Srcu<N> {
             .filter(|readers| **readers > 0)?;
         *readers -= 1;
         let moved = state.advance();
-        drop(state);
+        let result = then(&mut state, moved);
         if moved {
-            self.drained.wake_all(GRACE_PERIOD);
+            self.drained.wake_all(state, GRACE_PERIOD);
         }
-        Some(moved)
+        Some(result)
     }
 
     /// Begins a grace period. Never sleeps.
@@ -168,7 +179,7 @@ impl<const N: usize> Srcu<N> {
     }
 }
 
-impl<const N: usize> State<N> {
+impl<const N: usize, C> State<N, C> {
     fn slot(generation: u64) -> usize {
         usize::try_from(generation % N as u64).unwrap_or(0)
     }

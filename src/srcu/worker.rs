@@ -1,7 +1,7 @@
 //! The library's one thread: runs callbacks after their grace period, and work that may not run where it was asked for.
 //!
-//! Started by the first thing that is owed, all signals blocked, asleep in a futex when there is nothing to run; it keeps
-//! its hands still around fork and is started again in the child when something is owed there. At exit it is stopped if it
+//! Started by the first thing that is owed, all signals blocked, asleep in a futex when there is nothing to run; it is started
+//! again in the child of a fork when something is owed there. At exit it is stopped if it
 //! is idle, so that leak checkers see nothing of it, and left alone if it is not.
 //!
 //! Invariants
@@ -61,8 +61,8 @@ struct Queue {
     served: bool,
     /// A callback or work is running right now.
     running: bool,
-    /// A fork is under way: nothing may start to run.
-    paused: bool,
+    /// It is a callback.
+    running_callback: bool,
     /// The process exits: the thread, idle, is to end.
     stop: bool,
     /// The thread that serves, if it is one of ours.
@@ -135,16 +135,13 @@ impl Queue {
         finished: 0,
         served: false,
         running: false,
-        paused: false,
+        running_callback: false,
         stop: false,
         thread: None,
     };
 
     /// Takes out what can run now.
     fn next<const N: usize>(&mut self, domain: &Srcu<N>) -> Option<Item> {
-        if self.paused {
-            return None;
-        }
         if let Some(head) = self.work.pop() {
             return Some(Item::Work(head));
         }
@@ -190,13 +187,18 @@ impl<const N: usize> Worker<N> {
         });
     }
 
-    /// Has `head.func` called with `head` on the worker's thread. Never sleeps.
+    /// Has `head.func` called with `head` on the worker's thread, once [`Worker::kick`] is called. Never sleeps.
     ///
     /// # Safety
     /// `head` is in no queue, stays valid until its function is called, and `func` is set.
-    pub unsafe fn queue_work(&'static self, head: *mut callback_head) {
+    pub unsafe fn push_work(&self, head: *mut callback_head) {
         // SAFETY: The caller's promise.
-        self.enqueue(|queue| unsafe { queue.work.push(head) });
+        unsafe { self.queue.lock().work.push(head) };
+    }
+
+    /// Something was pushed: wakes the worker, or starts it.
+    pub fn kick(&'static self) {
+        self.enqueue(|_| ());
     }
 
     fn enqueue(&'static self, push: impl FnOnce(&mut Queue)) {
@@ -204,21 +206,21 @@ impl<const N: usize> Worker<N> {
         push(&mut queue);
         let start = !queue.served;
         queue.served = true;
-        drop(queue);
-        self.idle.wake_all(IDLE);
+        self.idle.wake_all(queue, IDLE);
         if start {
             let thread = self.start_thread();
             let mut queue = self.queue.lock();
             queue.thread = thread;
-            queue.served = thread.is_some();
+            if thread.is_none() {
+                drop(self.leave_to_others(queue));
+            }
         }
     }
 
     /// Readers have left the domain: a callback's grace period may be over.
     pub fn poke(&self) {
-        // The lock: a worker that has just looked is asleep when it is released.
-        drop(self.queue.lock());
-        self.idle.wake_all(IDLE);
+        // Under the lock: a worker that has just looked is asleep by now.
+        self.idle.wake_all(self.queue.lock(), IDLE);
     }
 
     /// The number that [`Worker::barrier`] wants: everything that is owed so far.
@@ -248,8 +250,7 @@ impl<const N: usize> Worker<N> {
     /// Stops serving: whoever waits for something takes over.
     fn leave_to_others<'a>(&'a self, mut queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
         queue.served = false;
-        drop(queue);
-        self.done.wake_all(FREE);
+        self.done.wake_all(queue, FREE);
         self.queue.lock()
     }
 
@@ -278,7 +279,9 @@ impl<const N: usize> Worker<N> {
     }
 
     fn run<'a>(&'a self, mut queue: LockGuard<'a, Queue>, item: Item) -> LockGuard<'a, Queue> {
+        let is_callback = matches!(item, Item::Callback(_));
         queue.running = true;
+        queue.running_callback = is_callback;
         drop(queue);
         RUNNING.set(true);
         match item {
@@ -290,23 +293,14 @@ impl<const N: usize> Worker<N> {
         RUNNING.set(false);
         let mut queue = self.queue.lock();
         queue.running = false;
-        queue.finished += u64::from(matches!(item, Item::Callback(_)));
-        drop(queue);
-        self.done.wake_all(FREE);
+        queue.finished += u64::from(is_callback);
+        self.done.wake_all(queue, FREE);
         self.queue.lock()
     }
 
-    /// Before fork: waits until nothing runs, and holds the queue still. A callback that forks does not wait for itself.
+    /// Before fork: holds the queue still. What runs is not waited for: it may want a lock that the forking thread holds.
     pub fn hold_for_fork(&self) {
-        let mut queue = self.queue.lock();
-        queue.paused = true;
-        while queue.running && !RUNNING.get() {
-            queue = self.done.wait(queue, FREE);
-            // Another thread's fork may have ended meanwhile.
-            queue.paused = true;
-        }
-        // Held until `release_in_parent` or `release_in_child`.
-        core::mem::forget(queue);
+        self.queue.acquire();
     }
 
     /// After fork, in the parent: undoes `hold_for_fork`.
@@ -315,14 +309,11 @@ impl<const N: usize> Worker<N> {
     /// This thread called `hold_for_fork`.
     pub unsafe fn release_in_parent(&self) {
         // SAFETY: Held since `hold_for_fork`.
-        unsafe { self.queue.data() }.paused = false;
-        // SAFETY: As above.
         unsafe { self.queue.release() };
-        self.idle.wake_all(IDLE);
     }
 
-    /// After fork, in the child: the worker does not exist. What is owed stays owed, except callbacks that `drop_if`
-    /// names.
+    /// After fork, in the child: the worker does not exist, unless it is the thread that forked. What is owed stays owed, except
+    /// callbacks that `drop_if` names; what was running on another thread will not end.
     ///
     /// # Safety
     /// This thread's image in the parent called `hold_for_fork`.
@@ -339,9 +330,12 @@ impl<const N: usize> Worker<N> {
             }
         }
         queue.callbacks = kept;
-        queue.served = false;
+        if !RUNNING.get() {
+            queue.finished += u64::from(queue.running && queue.running_callback);
+            queue.running = false;
+            queue.served = false;
+        }
         queue.thread = None;
-        queue.paused = false;
         self.idle.forget_sleepers();
         self.done.forget_sleepers();
         // SAFETY: As above.
@@ -356,8 +350,7 @@ impl<const N: usize> Worker<N> {
             return;
         };
         queue.stop = true;
-        drop(queue);
-        self.idle.wake_all(IDLE);
+        self.idle.wake_all(queue, IDLE);
         // SAFETY: Ours, and joined by nobody else: it was taken out under the lock.
         unsafe { libc::pthread_join(thread, ptr::null_mut()) };
     }

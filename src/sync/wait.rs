@@ -27,10 +27,10 @@ impl WaitQueue {
     /// The caller looks at its condition in a loop, under the lock.
     pub fn wait<'a, T>(&self, guard: LockGuard<'a, T>, reason: WaitReason) -> LockGuard<'a, T> {
         let lock = guard.lock();
-        // ORDERING: Relaxed: written by wakers after they held the lock. If this thread took the lock before such a waker,
-        // its read comes before the bump, so either the bump is seen by the futex or the wake finds it asleep.
+        // ORDERING: Relaxed: read and changed under the lock only. A change after this read is seen by the futex, or its wake
+        // finds this thread asleep.
         let seen = self.wakes.load(Ordering::Relaxed);
-        // ORDERING: Relaxed: the lock orders it before the load in `wake_all`.
+        // ORDERING: Relaxed: the lock orders it before the load in `announce`.
         self.sleepers.fetch_add(1, Ordering::Relaxed);
         drop(guard);
         let queue = core::ptr::from_ref(self).cast();
@@ -39,28 +39,60 @@ impl WaitQueue {
         while self.wakes.load(Ordering::Relaxed) == seen {
             futex::wait(&self.wakes, seen);
         }
-        // ORDERING: Relaxed: a stale count costs a futile system call at most.
-        self.sleepers.fetch_sub(1, Ordering::Relaxed);
         hook::wait_end(queue, reason);
-        lock.lock()
+        let guard = lock.lock();
+        // ORDERING: Relaxed: under the lock.
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        guard
     }
 
-    /// Wakes everybody. Called after the state was changed under the lock, with the lock released.
-    pub fn wake_all(&self, reason: WaitReason) {
-        // ORDERING: Relaxed: a sleeper whom this call must wake counted itself under the lock before the caller took it.
+    /// Releases the lock, under which the state was changed, and wakes everybody.
+    pub fn wake_all<T>(&self, held: LockGuard<'_, T>, reason: WaitReason) {
+        let wake = self.announce(&held);
+        drop(held);
+        wake.go(reason);
+    }
+
+    /// Under the lock, with the state changed: all who sleep now are to wake. The queue need not outlive the lock: who is woken
+    /// may free it.
+    pub fn announce<T>(&self, _held: &LockGuard<'_, T>) -> Wake {
+        // ORDERING: Relaxed: counted under the lock.
         if self.sleepers.load(Ordering::Relaxed) == 0 {
-            return;
+            return Wake {
+                queue: core::ptr::null(),
+                word: core::ptr::null(),
+            };
         }
-        hook::wake(core::ptr::from_ref(self).cast(), reason);
-        // ORDERING: Relaxed: see `wait`.
+        // ORDERING: Relaxed: a sleeper has read the number under the lock, and waits for another one.
         self.wakes.fetch_add(1, Ordering::Relaxed);
-        futex::wake(self.wakes.as_ptr(), i32::MAX);
+        Wake {
+            queue: core::ptr::from_ref(self).cast(),
+            word: self.wakes.as_ptr(),
+        }
     }
 
     /// In a child after fork: the sleepers were other threads, which do not exist.
     pub fn forget_sleepers(&self) {
         // ORDERING: Relaxed: the child has one thread.
         self.sleepers.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Sleepers that were promised a wake. Holds addresses as keys only.
+#[derive(Debug)]
+#[must_use]
+pub struct Wake {
+    queue: *const core::ffi::c_void,
+    word: *const u32,
+}
+
+impl Wake {
+    /// Wakes them. Called with no lock held.
+    pub fn go(self, reason: WaitReason) {
+        if !self.word.is_null() {
+            hook::wake(self.queue, reason);
+            futex::wake(self.word, i32::MAX);
+        }
     }
 }
 
@@ -80,15 +112,13 @@ mod tests {
                     turn = QUEUE.wait(turn, WaitReason::MMU_NOTIFIER_WAIT_LOCK);
                 }
                 *turn += 1;
-                drop(turn);
-                QUEUE.wake_all(WaitReason::MMU_NOTIFIER_WAIT_LOCK);
+                QUEUE.wake_all(turn, WaitReason::MMU_NOTIFIER_WAIT_LOCK);
             }
         });
         for round in 0..5_000 {
             let mut turn = TURN.lock();
             *turn += 1;
-            drop(turn);
-            QUEUE.wake_all(WaitReason::MMU_NOTIFIER_WAIT_LOCK);
+            QUEUE.wake_all(turn, WaitReason::MMU_NOTIFIER_WAIT_LOCK);
             let mut turn = TURN.lock();
             while *turn != 2 * round + 2 {
                 turn = QUEUE.wait(turn, WaitReason::MMU_NOTIFIER_WAIT_LOCK);
