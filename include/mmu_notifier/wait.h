@@ -83,8 +83,8 @@ extern "C" {
 /**
  * Has `hook` told of every sleep and every wake inside the library from now on; NULL removes it.
  *
- * The struct has to stay valid, unchanged, for the rest of the process. Its functions run on the thread concerned, with no
- * lock of the library held. They must not call the library.
+ * The struct has to stay valid, unchanged, for the rest of the process. Its functions run on the thread concerned. They must
+ * not call the library.
  */
 void mmu_notifier_set_wait_hook(const struct mmu_notifier_wait_hook *hook);
 

@@ -54,7 +54,7 @@ impl<'a> Section<'a> {
     ) {
         self.frame.now(op, counted);
         self.frame.run(|| {
-            // ORDERING: Acquire pairs with the Release in `Chain::add`.
+            // ORDERING: Acquire pairs with the Release in `Held::add`.
             let mut node = self.chain.first.load(Ordering::Acquire);
             while !node.is_null() {
                 let subscription = notifier_of(node);
@@ -63,7 +63,7 @@ impl<'a> Section<'a> {
                 if !visit(subscription, ops) {
                     break;
                 }
-                // ORDERING: Acquire pairs with the Releases in `Chain::add` and `unlink_locked`.
+                // ORDERING: Acquire pairs with the Releases in `Held::add` and `Held::unlink`.
                 node = next_of(node).load(Ordering::Acquire);
             }
         });

@@ -6,8 +6,9 @@
 //! It composes: at the start and at the end of a range intervals come first, the chain second (HS-1, RE-1).
 //!
 //! Lock order: mmap_lock (rank 1), reverse-map lock (2), then one of the leaves: interval lock, chain lock, the grace
-//! period's lock, the worker's lock, the registry's lock. No leaf is held while another is taken, except by fork, which
-//! takes them in the order of `fork.rs`. No leaf is held while a callback, an op or a report handler runs.
+//! period's lock, the worker's lock, the registry's lock. No leaf is held while another is taken, except that a driver's domain
+//! hands callbacks to the worker, that the worker asks the walks' domain whether they are due, and that fork takes all of them
+//! in the order of `fork.rs`. No leaf is held while a callback, an op or a report handler runs.
 //!
 //! Arguments are raw pointers because this is what both the C face and an mm's intrusive structures have; NULL is
 //! answered with DV-14, anything else is the caller's promise.

@@ -1,7 +1,7 @@
 //! The wait hook: who sleeps, on what, and who wakes them. Null in production.
 //!
 //! A test or an explorer installs one and knows at any time which of its threads are blocked in the library, without
-//! a clock. The hook runs on the thread concerned, with no lock of the library held.
+//! a clock. The hook runs on the thread concerned. It must not call the library: an uncontended lock of it may be held.
 #![expect(unsafe_code, reason = "the hook is a C struct of C functions")]
 #![expect(non_camel_case_types, reason = "names of <mmu_notifier/wait.h>")]
 

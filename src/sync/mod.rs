@@ -5,11 +5,10 @@
 //!
 //! Invariants
 //! * A sleep is a futex wait without a time-out: a sleeper costs nothing and no timer decides anything.
-//! * Every sleep is announced by `wait_begin` and `wait_end`, every wake by `wake` ([`hook`]); no internal lock is held
-//!   while a hook runs.
+//! * Every sleep is announced by `wait_begin` and `wait_end`, every wake by `wake` ([`hook`]).
 //! * Nothing here allocates.
 //!
-//! Lock order: a [`Lock`] is a leaf towards user code: no callback and no hook ever runs under one.
+//! Lock order: a [`Lock`] is a leaf towards user code: no callback ever runs under one.
 
 mod futex;
 pub mod hook;

@@ -200,7 +200,7 @@ impl rw_semaphore {
         let granted = unsafe { &(*place).granted };
         let queue = granted.as_ptr().cast();
         hook::wait_begin(queue, reason);
-        // ORDERING: Acquire pairs with the Release in `State::hand_over`: what earlier holders did is visible.
+        // ORDERING: Acquire pairs with the Release in `wake`: what earlier holders did is visible.
         while granted.load(Ordering::Acquire) == 0 {
             futex::wait(granted, 0);
         }
