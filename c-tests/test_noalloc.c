@@ -177,6 +177,31 @@ TEST(an_end_with_deferred_work_allocates_nothing)
 	ASSERT_EQ(LOAD(test_log_end), 48 + 2);
 }
 
+/* Whatever the number of members: a table that is exactly full must not grow when a deferred insert takes its place. */
+TEST(an_end_with_one_deferred_insert_allocates_nothing)
+{
+	for (int members = 1; members < 40; members++) {
+		struct mm_struct *own = mm_alloc();
+		struct mmu_notifier_range range = make_range(own, 0x1000, 0x2000);
+		struct watch watches[41];
+
+		for (int n = 0; n <= members; n++) {
+			watches[n] = watch("x");
+			if (n == members) {
+				mmap_read_lock(own);
+				mmu_notifier_invalidate_range_start(&range);
+			}
+			INSERT(&watches[n], own, 0x1000UL, 0x1000);
+		}
+		NO_ALLOCATION(mmu_notifier_invalidate_range_end(&range));
+		mmap_read_unlock(own);
+		for (int n = 0; n <= members; n++)
+			mmu_interval_notifier_remove(&watches[n].sub);
+		STORE(test_log_end, 0);
+		mmput(own);
+	}
+}
+
 static void *first_events(void *arg)
 {
 	struct mmu_notifier_range range = make_range(mm, 0, 0x2000);
