@@ -100,9 +100,8 @@ unsafe fn insert_with(
         if !subscriptions::of(mm).is_some_and(subscriptions::Subscriptions::has_itree) {
             turn_on()?;
         }
-        let Some(subscriptions) = subscriptions::of(mm) else {
-            return Ok(());
-        };
+        // Published by now, if not before then by `turn_on`.
+        let subscriptions = &*subscriptions::raw(mm);
         let mm_has_users = has_users(mm);
         // SPEC: II-5. Taken first: another thread may remove the notifier as soon as it is in.
         // ORDERING: Relaxed: the caller holds a reference.

@@ -388,7 +388,7 @@ unsafe fn run_work(head: *mut callback_head) {
     // SAFETY: The caller passes a head that was queued as work.
     let function = unsafe { (*head).func };
     if let Some(function) = function {
-        let frame = Frame::new(Kind::Work, ptr::null(), c"call_srcu");
+        let frame = Frame::new(Kind::Work, ptr::null(), c"work of the library's worker");
         // SAFETY: The function was given to be called with `head`.
         frame.run(|| unsafe { function(head) });
     }
