@@ -158,7 +158,9 @@ impl Intervals {
         // SAFETY: Held since `hold_for_fork`; the child has one thread.
         let state = unsafe { self.state.data() };
         if state.active > 0 {
-            state.active = state.active.min(thread::ranges_in_flight(self.key()));
+            state.active = state
+                .active
+                .min(thread::ranges_in_flight(self.key()) as usize);
             if state.active == 0 {
                 state.end_busy_period();
             }

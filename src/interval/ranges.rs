@@ -69,7 +69,7 @@ impl Intervals {
             return Err(DV_8.broken_by(FUNCTION_OF_END).into());
         }
         state.active -= 1;
-        thread::range_ended(self.key());
+        thread::current().range_ended(self.key());
         if state.active == 0 && state.end_busy_period() {
             let wakes = (
                 self.readers.announce(&state),
@@ -123,7 +123,7 @@ impl Intervals {
             state.seq |= 1;
         }
         let seq = state.seq;
-        thread::range_started(self.key());
+        thread::current().range_started(self.key());
         if turns_odd {
             // SPEC: RB-5: who collided with an even number waits for this.
             self.readers.wake_all(state, READ_BEGIN);

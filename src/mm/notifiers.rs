@@ -14,7 +14,7 @@ use super::{argument, locks, registry, task};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops};
 use crate::abi::types::callback_head;
-use crate::chain::{self, GENERATIONS, WALKS};
+use crate::chain::{self, WALKS};
 use crate::dispatch::{self, Abi, NotifierOps};
 use crate::report::{
     DV_7, DV_9_REGISTER, DV_9_UNREGISTER, DV_14_ALLOC, DV_14_ALLOC_OP, Error, GP_1, GP_5, GP_7,
@@ -25,7 +25,7 @@ use crate::sync::Ordering;
 use crate::thread::{self, Frame, Kind};
 
 /// Runs what puts owe, and the ends of address spaces that mmput_async() could not run itself.
-pub(super) static WORKER: Worker<GENERATIONS> = Worker::new(
+pub(super) static WORKER: Worker = Worker::new(
     &WALKS,
     WorkerOps {
         begin: task::begin_worker,

@@ -5,8 +5,9 @@
 //! is idle, so that leak checkers see nothing of it, and left alone if it is not.
 //!
 //! Invariants
-//! * It never waits for a grace period: whoever ends one pokes it ([`Worker::poke`]). So one domain's readers cannot hold up
-//!   another domain's callbacks.
+//! * It never sleeps for a grace period alone: the reader that it waits for pokes it ([`Worker::poke`]), and so does whoever has
+//!   work. So one domain's readers cannot hold up another domain's callbacks.
+//! * Who wakes it does so under the lock, and it goes to sleep under the lock: no wake is lost. In a burst it is awake.
 //! * Callbacks run in the order in which they were queued, one at a time, outside all locks, each after the grace period
 //!   that began when it was queued; so does work, which waits for nothing and goes first.
 //! * `finished` counts callbacks that are over, whatever follows them included (GP-7's mmdrop).
@@ -23,11 +24,15 @@ use core::ptr;
 use super::{Srcu, Ticket};
 use crate::abi::types::callback_head;
 use crate::sync::{
-    Lock, LockGuard, WaitQueue,
-    hook::WaitReason::{
-        MMU_NOTIFIER_WAIT_FREE as FREE, MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
-        MMU_NOTIFIER_WAIT_IDLE as IDLE,
+    AtomicU64, Lock, LockGuard, Ordering, WaitQueue,
+    hook::{
+        self,
+        WaitReason::{
+            MMU_NOTIFIER_WAIT_FREE as FREE, MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
+            MMU_NOTIFIER_WAIT_IDLE as IDLE,
+        },
     },
+    yield_now,
 };
 use crate::thread::{Frame, Kind};
 
@@ -53,6 +58,8 @@ struct Queue {
     callbacks: Fifo,
     /// Not waiting for anything; `callback_head.func` is to be called.
     work: Fifo,
+    /// Callbacks with this ticket or an older one may run: their grace period is over.
+    ripe: Ticket,
     /// Callbacks ever queued.
     queued: u64,
     /// Callbacks that are over.
@@ -69,6 +76,9 @@ struct Queue {
     thread: Option<libc::pthread_t>,
 }
 
+/// How often an idle worker looks again before it sleeps: some tens of microseconds.
+const LINGER: usize = 100;
+
 /// Something to run.
 enum Item {
     Callback(*mut callback_head),
@@ -82,14 +92,16 @@ thread_local! {
 
 /// The worker and its queue.
 #[derive(Debug)]
-pub struct Worker<const N: usize> {
+pub struct Worker {
     queue: Lock<Queue>,
     /// The worker sleeps here.
     idle: WaitQueue,
     /// Those who wait for `finished` or for `running` to change sleep here.
     done: WaitQueue,
-    domain: &'static Srcu<N>,
+    domain: &'static Srcu,
     ops: WorkerOps,
+    /// Counts, under the queue's lock, what the worker has to look at.
+    arrivals: AtomicU64,
 }
 
 impl Fifo {
@@ -125,12 +137,26 @@ impl Fifo {
         self.first = unsafe { (*head).next };
         Some(head)
     }
+
+    /// The tickets of the oldest callback and of the newest.
+    fn tickets(&self) -> Option<(Ticket, Ticket)> {
+        let of = |head| {
+            // SAFETY: Queued by `Worker::call`, which wrote the word; hence valid.
+            Ticket(unsafe { ticket_word(head).read() })
+        };
+        (!self.is_empty()).then(|| (of(self.first), of(self.last)))
+    }
+
+    fn first_ticket(&self) -> Option<Ticket> {
+        self.tickets().map(|(first, _)| first)
+    }
 }
 
 impl Queue {
     const EMPTY: Self = Self {
         callbacks: Fifo::EMPTY,
         work: Fifo::EMPTY,
+        ripe: Ticket(0),
         queued: 0,
         finished: 0,
         served: false,
@@ -141,16 +167,12 @@ impl Queue {
     };
 
     /// Takes out what can run now.
-    fn next<const N: usize>(&mut self, domain: &Srcu<N>) -> Option<Item> {
+    fn next(&mut self) -> Option<Item> {
         if let Some(head) = self.work.pop() {
             return Some(Item::Work(head));
         }
-        let first = self.callbacks.first;
-        // SAFETY: Queued, hence valid; `Worker::call` wrote the word.
-        if first.is_null() || !domain.is_over(Ticket(unsafe { ticket_word(first).read() })) {
-            return None;
-        }
-        self.callbacks.pop().map(Item::Callback)
+        let ripe = self.callbacks.first_ticket()? <= self.ripe;
+        ripe.then(|| self.callbacks.pop().map(Item::Callback))?
     }
 }
 
@@ -160,15 +182,16 @@ fn ticket_word(head: *mut callback_head) -> *mut u64 {
         .cast()
 }
 
-impl<const N: usize> Worker<N> {
+impl Worker {
     /// A worker that has not been started.
-    pub const fn new(domain: &'static Srcu<N>, ops: WorkerOps) -> Self {
+    pub const fn new(domain: &'static Srcu, ops: WorkerOps) -> Self {
         Self {
             queue: Lock::new(Queue::EMPTY),
             idle: WaitQueue::new(),
             done: WaitQueue::new(),
             domain,
             ops,
+            arrivals: AtomicU64::new(0),
         }
     }
 
@@ -204,6 +227,7 @@ impl<const N: usize> Worker<N> {
     fn enqueue(&'static self, push: impl FnOnce(&mut Queue)) {
         let mut queue = self.queue.lock();
         push(&mut queue);
+        self.announce_arrival();
         let start = !queue.served;
         queue.served = true;
         self.idle.wake_all(queue, IDLE);
@@ -217,10 +241,18 @@ impl<const N: usize> Worker<N> {
         }
     }
 
-    /// Readers have left the domain: a callback's grace period may be over.
+    /// Readers that were waited for have left the domain: a callback's grace period may be over.
     pub fn poke(&self) {
         // Under the lock: a worker that has just looked is asleep by now.
         self.idle.wake_all(self.queue.lock(), IDLE);
+    }
+
+    /// There is something new for the worker to look at. The lock is held.
+    fn announce_arrival(&self) {
+        // ORDERING: Relaxed: changed under the lock; without it, a hint.
+        let arrivals = self.arrivals.load(Ordering::Relaxed);
+        // ORDERING: Relaxed: as above.
+        self.arrivals.store(arrivals + 1, Ordering::Relaxed);
     }
 
     /// The number that [`Worker::barrier`] wants: everything that is owed so far.
@@ -266,16 +298,56 @@ impl<const N: usize> Worker<N> {
         wanted: impl Fn(&Queue) -> bool,
     ) -> LockGuard<'a, Queue> {
         while wanted(&queue) {
-            queue = match queue.next(self.domain) {
-                Some(item) => self.run(queue, item),
-                None => {
-                    let owes = !queue.callbacks.is_empty();
-                    self.idle
-                        .wait(queue, if owes { GRACE_PERIOD } else { IDLE })
-                }
+            queue = match (queue.next(), queue.callbacks.tickets()) {
+                (Some(item), _) => self.run(queue, item),
+                (None, Some((first, last))) => self.ripen(queue, first, last),
+                (None, None) => self.rest(queue),
             };
         }
         queue
+    }
+
+    /// Nothing can run, but callbacks are owed: finds out which of them may run, or sleeps until one may.
+    fn ripen<'a>(
+        &'a self,
+        queue: LockGuard<'a, Queue>,
+        first: Ticket,
+        last: Ticket,
+    ) -> LockGuard<'a, Queue> {
+        // Without the lock: a grace period has a system call to make.
+        drop(queue);
+        let over = [last, first]
+            .into_iter()
+            .find(|ticket| self.domain.is_over(*ticket));
+        let mut queue = self.queue.lock();
+        if let Some(ticket) = over {
+            queue.ripe = queue.ripe.max(ticket);
+        } else if queue.work.is_empty() && !queue.stop && !self.domain.is_over_or_watched(first) {
+            return self.idle.wait(queue, GRACE_PERIOD);
+        }
+        queue
+    }
+
+    /// There is nothing to do: stays awake for a moment, so that a burst of puts wakes it once, then sleeps.
+    fn rest<'a>(&'a self, queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
+        // ORDERING: Relaxed: a hint; what it is about is read under the lock.
+        let seen = self.arrivals.load(Ordering::Relaxed);
+        drop(queue);
+        let lingers = if hook::is_installed() { 0 } else { LINGER };
+        for _ in 0..lingers {
+            // ORDERING: Relaxed: as above.
+            if self.arrivals.load(Ordering::Relaxed) != seen {
+                break;
+            }
+            yield_now();
+        }
+        let queue = self.queue.lock();
+        // ORDERING: Relaxed: changed under the lock.
+        if self.arrivals.load(Ordering::Relaxed) == seen {
+            self.idle.wait(queue, IDLE)
+        } else {
+            queue
+        }
     }
 
     fn run<'a>(&'a self, mut queue: LockGuard<'a, Queue>, item: Item) -> LockGuard<'a, Queue> {
@@ -350,6 +422,7 @@ impl<const N: usize> Worker<N> {
             return;
         };
         queue.stop = true;
+        self.announce_arrival();
         self.idle.wake_all(queue, IDLE);
         // SAFETY: Ours, and joined by nobody else: it was taken out under the lock.
         unsafe { libc::pthread_join(thread, ptr::null_mut()) };
@@ -374,9 +447,8 @@ impl<const N: usize> Worker<N> {
         let mut thread: libc::pthread_t = 0;
         let argument = ptr::from_ref(self).cast_mut().cast::<c_void>();
         // SAFETY: The entry point takes what we pass.
-        let failed = unsafe {
-            libc::pthread_create(&raw mut thread, ptr::null(), thread_main::<N>, argument)
-        };
+        let failed =
+            unsafe { libc::pthread_create(&raw mut thread, ptr::null(), thread_main, argument) };
         // SAFETY: `old` was filled above.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut()) };
         (failed == 0).then_some(thread)
@@ -394,9 +466,9 @@ unsafe fn run_work(head: *mut callback_head) {
     }
 }
 
-extern "C" fn thread_main<const N: usize>(argument: *mut c_void) -> *mut c_void {
-    // SAFETY: `start_thread` passes a `&'static Worker<N>`.
-    let worker = unsafe { &*argument.cast::<Worker<N>>() };
+extern "C" fn thread_main(argument: *mut c_void) -> *mut c_void {
+    // SAFETY: `start_thread` passes a `&'static Worker`.
+    let worker = unsafe { &*argument.cast::<Worker>() };
     // SAFETY: A static, NUL-terminated name.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"mmu_notifier".as_ptr()) };
     worker.live();

@@ -10,12 +10,15 @@
 //!
 //! Lock order: a [`Lock`] is a leaf towards user code: no callback ever runs under one.
 
+pub mod fence;
 mod futex;
 pub mod hook;
 mod lock;
 mod rwsem;
 mod spin;
 mod wait;
+
+pub use std::thread::yield_now;
 
 pub use core::sync::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
