@@ -34,16 +34,19 @@ count mnstress $?
 "$work/torture" -t "$seconds"
 count torture $?
 
-if $cc $flags -O1 -fsanitize=address -fno-omit-frame-pointer c-tests/stress/*.c -o "$work/torture-asan" $static; then
+echo 'int main(void) { return 0; }' >"$work/empty.c"
+if $cc -fsanitize=address "$work/empty.c" -o "$work/empty" 2>/dev/null && "$work/empty"; then
+	$cc $flags -O1 -DSANITIZED -fsanitize=address -fno-omit-frame-pointer c-tests/stress/*.c -o "$work/torture-asan" $static || exit 1
 	ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=0:abort_on_error=0 \
 		"$work/torture-asan" -f -t 15 -H 120
 	count "torture with AddressSanitizer" $?
 else
-	skip "torture with AddressSanitizer: $cc has none"
+	skip "torture with AddressSanitizer: $cc cannot make programs with it"
 fi
 if command -v valgrind >/dev/null 2>&1; then
-	valgrind -q --fair-sched=try --leak-check=full --errors-for-leak-kinds=definite,possible --error-exitcode=9 \
-		--child-silent-after-fork=yes "$work/torture" -f -t 15 -H 300
+	$cc $flags -O1 -DSANITIZED c-tests/stress/*.c -o "$work/torture-valgrind" $shared -ldl || exit 1
+	valgrind -q --fair-sched=try --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=9 \
+		--child-silent-after-fork=yes "$work/torture-valgrind" -f -t 15 -H 300
 	count "torture under valgrind" $?
 else
 	skip "torture under valgrind: it is not installed"

@@ -194,7 +194,7 @@ static void on_report(const struct mmu_notifier_report *report, void *data)
 		fail("the library reports [%s] %s: %s", report->rule, report->function, report->message);
 }
 
-#ifndef __SANITIZE_ADDRESS__
+#if SEES_FREE
 /* A link that was followed too late leads anywhere. */
 static void on_crash(int signal)
 {
@@ -449,7 +449,7 @@ int main(int argc, char **argv)
 	began = now_ms();
 	alive();
 	me = claim("main");
-#ifndef __SANITIZE_ADDRESS__
+#if SEES_FREE
 	signal(SIGSEGV, on_crash);
 	signal(SIGBUS, on_crash);
 #endif
