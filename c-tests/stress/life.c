@@ -75,12 +75,12 @@ static void drop_user(struct actor *a, struct mm_struct *mm)
 		if (!mm)
 			return;
 	}
-	doing(a, "mmput");
+	doing(a, "mmput_async");
 	if (how == 1) {
 		mmput_async(mm);
 		count(a, MM_ASYNC);
 	} else {
-		mmput(mm);
+		end_users(a, mm);
 	}
 }
 
@@ -137,7 +137,7 @@ static void use(struct actor *a, struct mm_struct *mm)
 		drop_user(a, mm);
 		if (!atomic_read(&mm->mm_users))
 			count(a, LATE_END);
-		if (one_in(a, 4))
+		if (one_in(a, 2))
 			plain_range(a, mm);
 	}
 	end_members(a, e, i, mn);

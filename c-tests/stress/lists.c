@@ -52,8 +52,7 @@ static void look(struct actor *a, const struct elem *e, int when, const char *op
 		fail("%s on a notifier that was unlinked before the walk began", op);
 }
 
-/* Every callback begins and ends with this. */
-static struct elem *enter(struct mmu_notifier *mn, struct mm_struct *mm, const char *op)
+static struct elem *check(struct mmu_notifier *mn, struct mm_struct *mm, const char *op)
 {
 	struct elem *e = container_of(mn, struct elem, mn);
 	struct actor *a = self();
@@ -67,23 +66,36 @@ static struct elem *enter(struct mmu_notifier *mn, struct mm_struct *mm, const c
 	return e;
 }
 
+/* Every callback but release begins and ends with this. */
+static struct elem *enter(struct mmu_notifier *mn, struct mm_struct *mm, const char *op)
+{
+	struct elem *e = check(mn, mm, op);
+
+	add(&e->inside, 1);
+	return e;
+}
+
 static void leave(struct elem *e, const char *op)
 {
+	add(&e->inside, -1);
 	look(self(), e, 1, op);
 }
 
 static void on_release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
+	struct actor *a = self();
 	struct elem *e;
 
 	if (in_child)
 		return;
-	e = enter(mn, mm, "release");
-	count(self(), RELEASE);
+	e = check(mn, mm, "release");
+	count(a, RELEASE);
 	if (add(&e->releases, 1ul) > 0)
-		count(self(), RELEASE_TWICE);
-	dawdle(self(), true);
-	leave(e, "release");
+		count(a, RELEASE_TWICE);
+	if (a->n_ended < NOTES)
+		a->ended[a->n_ended++] = (struct note){ NULL, e, e->gen };
+	dawdle(a, true);
+	look(a, e, 1, "release");
 }
 
 static int on_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
@@ -351,7 +363,7 @@ struct elem *elem_new(struct actor *a, struct mm_struct *mm, enum kind kind)
 
 	memset(e, 0x5a, sizeof(*e));	/* register reads nothing but ops (DV-9) */
 	e->gone = e->starts = e->ends = e->releases = 0;
-	e->freed = e->handoff = 0;
+	e->freed = e->handoff = e->inside = 0;
 	e->gen = add(&generation, 1u);
 	e->mm = mm;
 	e->mn.ops = &ops[kind];
@@ -399,20 +411,36 @@ void elem_put(struct actor *a, struct elem *e)
 	doing(a, before);
 }
 
+/* If this was the mm's last user: nobody is inside of what was released (RL-2). */
+void end_users(struct actor *a, struct mm_struct *mm)
+{
+	int i;
+
+	doing(a, "mmput");
+	a->n_ended = 0;
+	mmput(mm);
+	for (i = 0; i < a->n_ended && !really_free; i++)
+		if (acquire(&a->ended[i].elem->inside) && a->ended[i].elem->gen == a->ended[i].gen)
+			fail("mm exit is over, and a callback runs (RL-2)");
+}
+
 /* ---- operations ---- */
 
-/* Calls whatever walks the list and is no range. */
+/*
+ * Calls whatever walks the list and is no range.  Mostly under no lock: such a
+ * walk sees a registration or not, and memory is safe in either case (MO-1).
+ */
 void walk(struct actor *a, struct space *s)
 {
 	unsigned int what = rnd(a) % 8;
-	bool rmap = one_in(a, 2);
+	unsigned int lock = rnd(a) % 16;
 
 	if (!s->lists)
 		s = &spaces[0];
 	doing(a, "walk: lock");
-	if (rmap)
+	if (lock == 0)
 		mmu_notifier_rmap_read_lock(s->mm);
-	else
+	else if (lock == 1)
 		mmap_read_lock(s->mm);
 	doing(a, "walk");
 	walk_begins(a);
@@ -433,9 +461,9 @@ void walk(struct actor *a, struct space *s)
 		mmu_notifier_test_young(s->mm, PAGE);
 	}
 	walk_ends(a);
-	if (rmap)
+	if (lock == 0)
 		mmu_notifier_rmap_read_unlock(s->mm);
-	else
+	else if (lock == 1)
 		mmap_read_unlock(s->mm);
 	count(a, WALK);
 }

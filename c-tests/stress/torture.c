@@ -2,9 +2,11 @@
 /*
  * torture - everything at once, through the C ABI, for as long as one likes.
  *
- * Actors, more of them than processors, draw operations: all kinds mixed, or
- * one kind again and again.  What each kind checks is said in its file: lists.c,
+ * Actors, more of them than processors or just a few, draw operations: all
+ * kinds mixed, or one kind again and again.  What each kind checks is said in its file: lists.c,
  * intervals.c, life.c, domains.c.
+ *
+ * Signals hold threads up at any instruction, in the library or out of it.
  *
  * Every few milliseconds all have to come to rest, without anybody's help:
  * whoever still sleeps then has missed a wake-up, which under load the next
@@ -32,6 +34,7 @@ static unsigned long seed = 1, began, hang_ms = 30000, deadline, rest_ms = 20;
 static unsigned int seconds = 60, threads = 12;
 static int shorts;			/* threads that come and go, now */
 static int stopping;
+static struct actor *all[ACTORS];	/* those that never go, by number */
 
 static pthread_mutex_t rest_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t rest_over = PTHREAD_COND_INITIALIZER;
@@ -115,6 +118,14 @@ void dawdle(struct actor *a, bool may_sleep)
 {
 	unsigned long i, what = rnd(a) % 1024;
 
+	if (a->linger) {
+		a->linger = false;
+		for (i = 0; i < 4; i++)
+			sched_yield();
+		if (may_sleep)
+			usleep(200);
+		return;
+	}
 	if (what < 960)
 		return;
 	if (what < 1000) {
@@ -266,24 +277,33 @@ static void op_churn(struct actor *a) { churn(a, some(a)); }
 static void op_nothing(struct actor *a) { (void)a; }
 static void op_thread(struct actor *a);
 
+/* What is done from one rest to the next: by weight, all at once or few kinds. */
+enum theme { ALL, WALKS, INTERVALS, DOMAINS, LIVES, THEMES };
+
 static const struct op {
 	void (*run)(struct actor *a);
-	unsigned int weight, burst;
+	unsigned int burst, weight[THEMES];
 } ops[] = {
-	{ op_walk, 20, 32 }, { op_update, 10, 4 }, { op_get, 4, 2 }, { op_mutate, 20, 16 },
-	{ op_fault, 16, 8 }, { op_churn, 8, 4 }, { live, 8, 4 }, { domain_read, 8, 32 },
-	{ domain_update, 3, 2 }, { op_thread, 1, 4 }, { fork_one, 1, 1 }, { op_nothing, 1, 1 },
+	{ op_walk, 32, { 20, 4, 0, 0, 0 } }, { op_update, 4, { 10, 4, 0, 0, 0 } },
+	{ op_get, 2, { 4, 1, 0, 0, 0 } }, { op_mutate, 16, { 20, 0, 4, 0, 0 } },
+	{ op_fault, 8, { 16, 0, 4, 0, 0 } }, { op_churn, 4, { 8, 0, 2, 0, 0 } },
+	{ live, 4, { 8, 0, 0, 0, 1 } }, { domain_read, 32, { 8, 0, 0, 2, 0 } },
+	{ domain_update, 2, { 3, 0, 0, 1, 0 } }, { op_thread, 4, { 1, 0, 0, 0, 0 } },
+	{ fork_one, 1, { 1, 0, 0, 0, 0 } }, { op_nothing, 1, { 1, 0, 0, 0, 0 } },
 };
+static enum theme theme;
+/* Few are awake at times: they really run at the same time, where processors are few. */
+static unsigned int awake;
 
 static const struct op *draw(struct actor *a)
 {
 	unsigned int i, sum = 0, at;
 
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		sum += ops[i].weight;
+		sum += ops[i].weight[theme];
 	at = rnd(a) % sum;
-	for (i = 0; at >= ops[i].weight; i++)
-		at -= ops[i].weight;
+	for (i = 0; at >= ops[i].weight[theme]; i++)
+		at -= ops[i].weight[theme];
 	return &ops[i];
 }
 
@@ -325,7 +345,7 @@ static void take_rest(struct actor *a)
 	doing(a, "rest");
 	pthread_mutex_lock(&rest_lock);
 	release(&a->resting, true);
-	while (rest_wanted)
+	while (rest_wanted || (a->number >= awake && !acquire(&stopping)))
 		pthread_cond_wait(&rest_over, &rest_lock);
 	release(&a->resting, false);
 	pthread_mutex_unlock(&rest_lock);
@@ -337,7 +357,9 @@ static void *act(void *arg)
 	struct actor *a = me = claim("actor");
 	unsigned int n;
 
-	(void)arg;
+	a->number = (unsigned long)arg;
+	a->thread = pthread_self();
+	release(&all[a->number], a);
 	add(&shorts, -1);
 	while (!acquire(&stopping)) {
 		op = mood ? mood : draw(a);
@@ -350,6 +372,46 @@ static void *act(void *arg)
 	}
 	leave();
 	return NULL;
+}
+
+/* ---- holding threads up ---- */
+
+/*
+ * Runs on an actor, at whatever instruction it is: in the few between two that
+ * should be one, if they exist.  No call of the library is interrupted by a
+ * signal (ARCHITECTURE.md).
+ */
+static void hold_up(int signal)
+{
+	static unsigned int number;
+	unsigned int n = add(&number, 1u);
+	struct timespec time = { 0, n % 16 ? n % 16 * 20000l : 2000000l };
+	int before = errno;
+
+	(void)signal;
+	if (me && !in_child) {
+		nanosleep(&time, NULL);
+		me->linger = true;
+	}
+	errno = before;
+}
+
+static void *hold_up_some(void *arg)
+{
+	struct actor *a = self();
+	unsigned int i;
+
+	memcpy(a->name, "holder ", 7);
+	while (!acquire(&stopping)) {
+		usleep(rnd(a) % 500);
+		i = rnd(a) % threads;
+		if (get(&all[i]) && !acquire(&rest_wanted)) {
+			pthread_kill(get(&all[i])->thread, SIGUSR1);
+			count(a, STALL);
+		}
+	}
+	leave();
+	return arg;
 }
 
 /* ---- rest ---- */
@@ -387,6 +449,8 @@ static void rest(struct actor *a, bool last)
 	pthread_mutex_lock(&rest_lock);
 	if (last)
 		release(&stopping, 1);
+	theme = one_in(a, 2) ? ALL : 1 + rnd(a) % (THEMES - 1);
+	awake = one_in(a, 2) ? threads : 2 + rnd(a) % 3;
 	rest_wanted = 0;
 	pthread_cond_broadcast(&rest_over);
 	pthread_mutex_unlock(&rest_lock);
@@ -424,11 +488,13 @@ static void options(int argc, char **argv)
 		default:
 			fprintf(stderr, "usage: torture [-t SECONDS] [-j THREADS] [-s SEED] [-H SECONDS]\n"
 				"  [-l MILLISECONDS] [-f]\n"
-				"  -H  a hang is this long    -l  time from rest to rest\n"
+				"  -H  a hang is this long    -l  time from rest to rest, at most\n"
 				"  -f  memory is freed at once, for checkers that see its use\n");
 			exit(2);
 		}
 	}
+	if (!rest_ms)
+		rest_ms = 1;
 	if (!threads || threads > ACTORS / 2) {
 		fprintf(stderr, "torture: -j 1 to %d\n", ACTORS / 2);
 		exit(2);
@@ -437,7 +503,8 @@ static void options(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	pthread_t watcher, thread[ACTORS];
+	struct sigaction on_hold_up = { .sa_handler = hold_up, .sa_flags = SA_RESTART };
+	pthread_t watcher, holder, thread[ACTORS];
 	unsigned int i;
 	int untaken;
 
@@ -457,16 +524,20 @@ int main(int argc, char **argv)
 	mmu_notifier_set_wait_hook(&hook);
 	spaces_make();
 	life_begin(me);
-	pthread_create(&watcher, NULL, watch, NULL);
-	shorts = threads;
+	sigaction(SIGUSR1, &on_hold_up, NULL);
+	if (pthread_create(&watcher, NULL, watch, NULL) || pthread_create(&holder, NULL, hold_up_some, NULL))
+		fail("pthread_create");
+	shorts = awake = threads;
 	for (i = 0; i < threads; i++)
-		if (pthread_create(&thread[i], NULL, act, NULL))
+		if (pthread_create(&thread[i], NULL, act, (void *)(unsigned long)i))
 			fail("pthread_create");
 	while (now_ms() - began < seconds * 1000ul) {
-		usleep(rest_ms * 1000);
+		/* Often: each rest is a chance for a missed wake-up to be the last one. */
+		usleep(one_in(me, 4) ? rest_ms * 1000 : rnd(me) % (rest_ms * 250));
 		rest(me, false);
 	}
 	rest(me, true);
+	pthread_join(holder, NULL);
 	for (i = 0; i < threads; i++)
 		pthread_join(thread[i], NULL);
 	pthread_join(watcher, NULL);

@@ -113,6 +113,7 @@ static inline bool change(int *word, int from, int to)
 	X(THREAD, "threads that came and went", 1) \
 	X(FORK, "forks", 1) \
 	X(REST, "times at rest", 1) \
+	X(STALL, "threads held up at any instruction", 1) \
 	X(WAIT_LOCK, "sleeps: lock", 0) \
 	X(WAIT_MMAP, "sleeps: mmap_lock", 1) \
 	X(WAIT_RMAP, "sleeps: reverse-map lock", 1) \
@@ -147,11 +148,16 @@ struct actor {
 	const void *queue;		/* what it sleeps on, or NULL */
 	int reason;
 	bool resting;
+	unsigned int number;			/* of those that never go */
+	pthread_t thread;
+	volatile bool linger;			/* it was held up: now a reader dawdles */
 	unsigned long count[N_COUNTERS];
 	unsigned long ages[2][PIPE + 1];	/* seen by readers: first, last */
 	unsigned long began;		/* `epoch` when its walk began */
 	struct note notes[NOTES];
 	int n_notes;
+	struct note ended[NOTES];		/* whose release the mm exit has called */
+	int n_ended;
 	unsigned long seq;		/* cur_seq of the range that it starts */
 	const struct ival *called[NOTES];	/* by the range that it starts */
 	int n_called;
@@ -212,7 +218,7 @@ struct elem {
 	struct mm_struct *mm;
 	struct mmu_notifier mn;
 	unsigned long starts, ends, releases;
-	int freed, handoff;
+	int freed, handoff, inside;	/* inside: callbacks other than release */
 };
 
 struct elem_slot {
@@ -224,6 +230,7 @@ struct elem *elem_new(struct actor *a, struct mm_struct *mm, enum kind kind);
 void elem_register(struct actor *a, struct elem *e, bool locked);
 void elem_unregister(struct actor *a, struct elem *e);
 void elem_put(struct actor *a, struct elem *e);
+void end_users(struct actor *a, struct mm_struct *mm);	/* mmput */
 void walk(struct actor *a, struct space *s);
 void update(struct actor *a, struct space *s);
 void get_and_put(struct actor *a, struct space *s);
