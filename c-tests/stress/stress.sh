@@ -46,7 +46,7 @@ fi
 if command -v valgrind >/dev/null 2>&1; then
 	$cc $flags -O1 -DSANITIZED c-tests/stress/*.c -o "$work/torture-valgrind" $shared -ldl || exit 1
 	valgrind -q --fair-sched=try --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=9 \
-		--child-silent-after-fork=yes "$work/torture-valgrind" -f -t 15 -H 300
+		--suppressions=c-tests/stress/valgrind.supp --child-silent-after-fork=yes "$work/torture-valgrind" -f -t 15 -H 300
 	count "torture under valgrind" $?
 else
 	skip "torture under valgrind: it is not installed"
