@@ -7,6 +7,8 @@
  * Where the program's own free() is the library's too, the end of each mm is
  * seen.  At rest all counts are exact.
  */
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
@@ -328,13 +330,16 @@ static void child_domains(void)
 }
 
 /* No lock of the program: a thread that is gone may hold it. */
-static void child_main(void)
+static void child_main(pid_t parent)
 {
 	unsigned int errors = VALGRIND_COUNT_ERRORS;	/* the parent's */
 	int i;
 
 	in_child = true;
 	alarm(120);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);	/* it is one thread's, which waits */
+	if (getppid() != parent)
+		_exit(1);
 	WANT(!mm_has_notifiers(process));
 	child_range(process);
 	mmu_notifier_unregister(&inherited_elem->mn, process);
@@ -359,8 +364,8 @@ void fork_one(struct actor *a)
 {
 	static int forking;
 	static unsigned long last;
+	pid_t pid, parent = getpid();
 	int status;
-	pid_t pid;
 
 	if (now_ms() - get(&last) < 200 || !change(&forking, 0, 1))
 		return;
@@ -369,7 +374,7 @@ void fork_one(struct actor *a)
 	if (pid < 0)
 		fail("fork");
 	if (!pid)
-		child_main();
+		child_main(parent);
 	doing(a, "fork: waitpid");
 	if (waitpid(pid, &status, 0) != pid || status)
 		fail("the child of a fork ended with status %#x", status);
