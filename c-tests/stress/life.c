@@ -187,7 +187,7 @@ void live(struct actor *a)
 {
 	struct life *l = &lives[rnd(a) % LIVES];
 	struct mm_struct *mm = grab(a, l);
-	unsigned int what = rnd(a) % 8;
+	unsigned int n, what = rnd(a) % 8;
 
 	doing(a, "mm life");
 	if (one_in(a, 4))
@@ -195,8 +195,12 @@ void live(struct actor *a)
 	if (what == 0) {
 		end_life(a, l, mm);
 	} else if (what == 1 && mmget_not_zero(mm)) {
-		mmget(mm);
-		drop_user(a, mm);
+		for (n = rnd(a) % 64; n; n--) {
+			mmget(mm);
+			mmgrab(mm);
+			end_users(a, mm);
+			mmdrop(mm);
+		}
 		drop_user(a, mm);
 	} else {
 		use(a, mm);
@@ -213,7 +217,7 @@ static void until_equal(unsigned long (*have)(struct mm_struct *), struct mm_str
 	int ms;
 
 	for (ms = 0; have(mm) != want; ms++) {
-		if (ms == 10000)
+		if (ms == 5000)
 			fail("%s: %lu at rest instead of %lu", what, have(mm), want);
 		usleep(1000);
 	}

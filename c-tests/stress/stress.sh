@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Threads against invariants: mnstress for a while, then torture (this folder) at full speed against the shared library,
 # under AddressSanitizer and LeakSanitizer with the static one, and under valgrind.
+# ThreadSanitizer, helgrind and drd are of no use here: stable rustc does not instrument the core, so the first does not see its
+# atomics and takes all that they order for races; the others do not know futexes, nor atomics at all.
 # Usage: stress.sh SECONDS (of torture at full speed; the rest is short). SEED=n repeats a run's choices.
 set -u
 cd "$(dirname "$0")/../.."
