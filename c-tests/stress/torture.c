@@ -3,8 +3,8 @@
  * torture - everything at once, through the C ABI, for as long as one likes.
  *
  * Actors, more of them than processors or just a few, draw operations: all
- * kinds mixed, or one kind again and again.  What each kind checks is said in its file: lists.c,
- * intervals.c, life.c, domains.c.
+ * kinds mixed, or one kind again and again.  What each kind checks is said in
+ * its file: lists.c, intervals.c, spaces.c, life.c, domains.c.
  *
  * Signals hold threads up at any instruction, in the library or out of it.
  *

@@ -276,6 +276,7 @@ struct space {
 	unsigned long top;			/* the highest of them */
 };
 extern struct space spaces[SPACES];
+#define SEQS (1ul << 23)	/* odd numbers that a space has room for */
 
 struct ival *ival_new(struct actor *a, struct mm_struct *mm);
 void ival_insert(struct actor *a, struct ival *i, bool locked);
@@ -286,6 +287,9 @@ void churn(struct actor *a, struct space *s);
 void plain_range(struct actor *a, struct mm_struct *mm);
 void write_lock(struct space *s);
 void write_unlock(struct space *s);
+
+/* ---- spaces.c: their beginning, their end, their numbers ---- */
+
 void spaces_make(void);
 void spaces_at_rest(struct actor *a, bool last);
 
