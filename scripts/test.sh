@@ -24,7 +24,7 @@ part_c() {
 	programs=$(bash c-tests/build.sh "$build/c-tests" c-tests/test_*.c c-tests/test_*.cc) && bash c-tests/run.sh $programs
 }
 part_conformance() { bash c-tests/conformance/check; }
-part_stress() { bash c-tests/stress.sh "${STRESS_SECONDS:-20}"; }
+part_stress() { bash c-tests/stress/stress.sh "${STRESS_SECONDS:-60}"; }
 part_demo() { bash c-tests/demo.sh; }
 part_man() { bash c-tests/man.sh; }
 part_model() { bash c-tests/model/compare.sh -n "${MODEL_PROGRAMS:-300}"; }
