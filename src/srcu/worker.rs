@@ -316,7 +316,8 @@ impl Worker {
     ) -> LockGuard<'a, Queue> {
         // Without the lock: a grace period has a system call to make.
         drop(queue);
-        let over = [last, first]
+        // The newest need not have the youngest ticket: tickets are drawn before the lock is taken.
+        let over = [last.max(first), first]
             .into_iter()
             .find(|ticket| self.domain.is_over(*ticket));
         let mut queue = self.queue.lock();
