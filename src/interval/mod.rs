@@ -277,3 +277,6 @@ unsafe fn load_seq(sub: *mut Sub) -> u64 {
     // ORDERING: Relaxed: see the module comment.
     unsafe { seq_of(sub) }.load(Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,8 +142,8 @@ impl Queue {
     };
 
     /// Is something queued that nobody serves?
-    fn lies(&self) -> bool {
-        !self.served && !(self.work.is_empty() && self.callbacks.is_empty())
+    fn is_stranded(&self) -> bool {
+        !(self.served || self.work.is_empty() && self.callbacks.is_empty())
     }
 
     /// Takes out what can run now.
@@ -243,7 +243,7 @@ impl<const N: usize> Worker<N> {
     fn wait_until(&'static self, is_done: impl Fn(&Queue) -> bool) {
         let wanted = |queue: &Queue| !is_done(queue) || !queue.work.is_empty();
         let mut queue = self.queue.lock();
-        while !is_done(&queue) || queue.lies() && wanted(&queue) {
+        while !is_done(&queue) || queue.is_stranded() && wanted(&queue) {
             if queue.served {
                 queue = self.done.wait(queue, FREE);
             } else {
@@ -252,9 +252,9 @@ impl<const N: usize> Worker<N> {
                 queue = self.leave_to_others(queue);
             }
         }
-        let lies = queue.lies();
+        let stranded = queue.is_stranded();
         drop(queue);
-        if lies {
+        if stranded {
             // Queued while somebody served: a thread was not missed then, and may be had now.
             self.kick();
         }
