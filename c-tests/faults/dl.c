@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A host that is not linked with the library: it comes and goes with a driver that dlopen() brings.
- * DRIVER and LIBRARY are paths.
+ * DRIVER, DRIVER_STATIC (which contains the library) and LIBRARY are paths.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -50,9 +50,9 @@ static struct {
 	int (*process_count)(void);
 } driver;
 
-static void open_driver(void)
+static void open_driver_at(const char *path)
 {
-	driver.handle = dlopen(DRIVER, RTLD_NOW | RTLD_LOCAL);
+	driver.handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	ASSERT(driver.handle);
 	driver.load = dlsym(driver.handle, "driver_load");
 	driver.event = dlsym(driver.handle, "driver_event");
@@ -61,6 +61,8 @@ static void open_driver(void)
 	driver.process_count = dlsym(driver.handle, "driver_process_count");
 	ASSERT(driver.load && driver.event && driver.unload && driver.address && driver.process_count);
 }
+
+static void open_driver(void) { open_driver_at(DRIVER); }
 
 static int is_mapped(const char *path) { void *handle = dlopen(path, RTLD_NOW | RTLD_NOLOAD); if (handle) dlclose(handle); return !!handle; }
 
@@ -193,6 +195,30 @@ static void fork_and_exit_behind_dlclose(void)
 	exit(0);
 }
 
+/* A library inside of a driver goes with it: its worker, its fork handlers. */
+static void a_static_library_goes_with_its_driver(void)
+{
+	struct driver_counts counts;
+	int status;
+	pid_t pid;
+
+	for (int n = 0; n < 3; n++) {
+		open_driver_at(DRIVER_STATIC);
+		ASSERT(driver.load() == 0);
+		driver.event();
+		driver.unload(&counts);
+		expect(&counts, 2, 1);
+		ASSERT(workers() == 1);
+		dlclose(driver.handle);
+		ASSERT(!is_mapped(DRIVER_STATIC));
+		ASSERT(workers() == 0);
+		pid = fork();
+		if (pid == 0)
+			exit(0);
+		ASSERT(waitpid(pid, &status, 0) == pid && status == 0);
+	}
+}
+
 /* A thread that was there before the library was, and has used nothing of it: its first event allocates nothing. */
 static pthread_barrier_t loaded;
 static void *first_event(void *unused)
@@ -246,6 +272,7 @@ int main(void)
 	RUN(the_library_stays);
 	RUN(dlclose_with_live_threads);
 	RUN(fork_and_exit_behind_dlclose);
+	RUN(a_static_library_goes_with_its_driver);
 	RUN(the_first_event_of_an_old_thread_allocates_nothing);
 	printf("%d passed, %d failed, 0 skipped\n", passed, failed);
 	return failed > 0;

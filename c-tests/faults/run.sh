@@ -56,7 +56,9 @@ section_signals() { build signals signals.c $shared && check signals "$out/signa
 section_sizes() { build sizes sizes.c $shared && check sizes "$out/sizes"; }
 section_dl() {
 	build driver.so driver.c -fPIC -shared $shared || return
-	build dl dl.c -rdynamic "-DDRIVER=\"$out/driver.so\"" "-DLIBRARY=\"$libdir/libmmu_notifier.so.0\"" &&
+	build driver-static.so driver.c -fPIC -shared $static || return
+	build dl dl.c -rdynamic "-DDRIVER=\"$out/driver.so\"" "-DDRIVER_STATIC=\"$out/driver-static.so\"" \
+		"-DLIBRARY=\"$libdir/libmmu_notifier.so.0\"" &&
 		check dl "$out/dl"
 }
 
