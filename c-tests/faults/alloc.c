@@ -562,6 +562,54 @@ TEST(call_srcu_without_a_worker)
 	cleanup_srcu_struct(&domain);
 }
 
+static void *do_barrier(void *arg) { srcu_barrier(&domain); return arg; }
+
+/* Whoever serves sleeps in the worker's place, and is woken like it. */
+TEST(srcu_barrier_serves_while_a_reader_is_inside)
+{
+	struct thread *server;
+	int index;
+
+	ASSERT_EQ(init_srcu_struct(&domain), 0);
+	STORE(inject_no_threads, 1);
+	index = srcu_read_lock(&domain);
+	call_srcu(&domain, &heads[0], head_called);
+	STORE(inject_no_threads, 0);
+	server = spawn(do_barrier, NULL);
+	wait_until_blocked(server, MMU_NOTIFIER_WAIT_IDLE);
+	STORE(inject_no_threads, 1);
+	EXPECT_LOG();
+	NO_ALLOCATION(srcu_read_unlock(&domain, index));
+	join(server);
+	EXPECT_LOG("head 0");
+	cleanup_srcu_struct(&domain);
+}
+
+/* One who serves leaves when they have what they waited for; the next one takes over. */
+TEST(GP_7_those_who_wait_serve_in_turn)
+{
+	struct thread *first, *second;
+
+	fresh_mm();
+	A = listener("A", &ops_standing);
+	REGISTER(&A, mm);
+	REGISTER(&B, mm);
+	STORE(inject_no_threads, 1);
+	mmu_notifier_put(&A.mn);
+	STORE(inject_no_threads, 0);
+	first = spawn(do_synchronize, NULL);
+	gate_wait(&serving);
+	mmu_notifier_put(&B.mn);
+	second = spawn(do_synchronize, NULL);
+	wait_until_blocked(second, MMU_NOTIFIER_WAIT_FREE);
+	STORE(inject_no_threads, 1);
+	gate_open(&serving);
+	join(first);
+	join(second);
+	EXPECT_LOG("A.free", "B.free");
+	mmput(mm);
+}
+
 /* DV-5 speaks of free_notifier only, but whoever serves leaves nothing behind that nobody else would do. */
 TEST(synchronize_serves_what_has_no_worker)
 {

@@ -118,6 +118,55 @@ TEST(DV_13_fork_against_the_last_drop)
 	ASSERT(freed_blocks >= 2);
 }
 
+static void *insert_and_stand(void *arg)
+{
+	arm(0, 0);
+	inject.at_allocation = stand_in_malloc;
+	INSERT(&w, mm, 0x1000, 0x1000);
+	disarm();
+	STORE(in_malloc.arrived, 1);		/* it need not allocate */
+	return arg;
+}
+
+static void *remove_and_stand(void *arg)
+{
+	arm(0, 0);
+	inject.at_allocation = stand_in_malloc;
+	REMOVE(&w);
+	disarm();
+	STORE(in_malloc.arrived, 1);
+	return arg;
+}
+
+/*
+ * Nothing that fork takes is held over an allocation or a free: an allocator with fork handlers of its own, if they were registered
+ * behind the library's, is held by the forking thread already.
+ */
+static void fork_while_in_allocator(void *(*call)(void *))
+{
+	in_malloc = (struct gate){ 0, 0 };
+	other = spawn(call, NULL);
+	gate_wait(&in_malloc);
+	IN_CHILD(mmput(mm_alloc()));
+	gate_open(&in_malloc);
+	join(other);
+}
+
+TEST(DV_13_fork_does_not_wait_for_an_allocation)
+{
+	mm = mm_alloc();
+	w = watch("w");
+	fork_while_in_allocator(insert_and_stand);	/* into a fresh mm */
+	fork_while_in_allocator(remove_and_stand);
+	fork_while_in_allocator(insert_and_stand);	/* into one with intervals */
+	STORE(test_log_end, 0);
+	invalidate(mm, 0x1000, 0x2000);
+	EXPECT_LOG("w.inv 3");
+	fork_while_in_allocator(remove_and_stand);
+	ASSERT_EQ(mm_count(mm), 1);
+	mmput(mm);
+}
+
 /* ------------------------------------------------------------------------------ the worker is busy */
 
 static struct gate standing;

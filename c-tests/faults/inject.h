@@ -15,7 +15,7 @@ extern void __libc_free(void *);
 
 struct injection {
 	int armed, count, frees, from, to, refused;
-	/* Called, if it is set, by the next allocation of the armed thread. */
+	/* Called, if it is set, by the next allocation or free of the armed thread. */
 	void (*at_allocation)(void);
 };
 
@@ -27,16 +27,21 @@ static int inject_no_threads;
 /* Called by a pthread_create() that is refused. */
 static void (*inject_at_create)(void);
 
-static bool inject_refuses(void)
+static void inject_act(void)
 {
 	void (*act)(void) = inject.at_allocation;
 
-	if (!inject.armed)
-		return false;
-	inject.count++;
 	inject.at_allocation = NULL;
 	if (act)
 		act();
+}
+
+static bool inject_refuses(void)
+{
+	if (!inject.armed)
+		return false;
+	inject.count++;
+	inject_act();
 	if (inject.count < inject.from || inject.count > inject.to)
 		return false;
 	inject.refused++;
@@ -78,8 +83,10 @@ void free(void *block)
 {
 	if (!block)
 		return;
-	if (inject.armed)
+	if (inject.armed) {
 		inject.frees++;
+		inject_act();
+	}
 	__atomic_fetch_sub(&inject_live, 1, __ATOMIC_RELAXED);
 	__libc_free(block);
 }

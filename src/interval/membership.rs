@@ -1,15 +1,17 @@
 //! Who is a member: insert, remove; and read_begin (SPEC 3.4, 3.6, 3.7).
 
 use core::ffi::{CStr, c_ulong, c_void};
-use std::collections::HashMap;
+use core::mem::{swap, take};
 
-use super::{Intervals, Membership, READ_BEGIN, REMOVE, State, Sub, load_seq, node_of, seq_of};
+use super::{
+    Intervals, Members, Membership, READ_BEGIN, REMOVE, State, Sub, load_seq, node_of, seq_of,
+};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::mmu_interval_notifier_ops;
 use crate::dispatch::Abi;
 use crate::index;
 use crate::report::{DV_7, DV_9_INSERT, DV_9_REMOVE, Error, II_4, Result};
-use crate::sync::Ordering;
+use crate::sync::{LockGuard, Ordering};
 use crate::thread;
 
 const FUNCTION_OF_INSERT: &CStr = c"mmu_interval_notifier_insert";
@@ -45,17 +47,13 @@ impl Intervals {
     /// `new.sub` is valid until it was removed; `new.ops` as long.
     // SPEC: II-4 II-6 DV-9 DV-10
     pub unsafe fn insert(&self, new: &Insert) -> Result<()> {
-        let mut state = self.state.lock();
+        let mut state = self.lock_with_room()?;
         if state.members.contains_key(&new.sub.cast_const()) {
             let misuse = DV_9_INSERT
                 .broken_by(FUNCTION_OF_INSERT)
                 .about(new.sub.cast());
             return Err(misuse.errno(libc::EINVAL).into());
         }
-        state
-            .members
-            .try_reserve(1)
-            .map_err(|_| Error::Errno(libc::ENOMEM))?;
         // SAFETY: The caller gives us `new.sub`; not a member, so nobody else looks at it.
         unsafe { store_fields(new) }?;
         // SAFETY: As above.
@@ -65,6 +63,32 @@ impl Intervals {
             self.readers.wake_all(state, READ_BEGIN);
         }
         Ok(())
+    }
+
+    /// Takes the lock, with room for one more member.
+    ///
+    /// The lock is not held over an allocation or a free. fork() takes it, with the allocator's locks held if the allocator's
+    /// fork handlers come before ours.
+    fn lock_with_room(&self) -> Result<LockGuard<'_, State>> {
+        loop {
+            let state = self.state.lock();
+            let members = state.members.len();
+            if members < state.members.capacity() {
+                return Ok(state);
+            }
+            drop(state);
+            let mut roomier = Members::default();
+            roomier
+                .try_reserve(2 * members + 1)
+                .map_err(|_| Error::Errno(libc::ENOMEM))?;
+            let mut state = self.state.lock();
+            if state.members.len() < roomier.capacity() {
+                roomier.extend(state.members.drain());
+                swap(&mut state.members, &mut roomier);
+            }
+            drop(state);
+            drop(roomier);
+        }
     }
 
     /// Ends the membership of `sub`. Sleeps while a busy period may still call it.
@@ -105,9 +129,9 @@ impl Intervals {
         }
         // After a wait the end of the busy period has removed it already.
         state.members.remove(&sub.cast_const());
-        if state.members.is_empty() {
-            state.members = HashMap::default();
-        }
+        let unused = state.members.is_empty().then(|| take(&mut state.members));
+        drop(state);
+        drop(unused);
         Ok(())
     }
 

@@ -15,8 +15,8 @@
 //! the sleepers. So a busy period with a touched member moves `seq` by 2, and all of its ranges share one odd number.
 //!
 //! Invariants
-//! * Everything is under one lock, which no callback runs under. Callbacks walk the index without it: it is frozen, because
-//!   the range that walks is counted and `seq` is odd.
+//! * Everything is under one lock. No callback runs under it, and nothing is allocated or freed. Callbacks walk the index
+//!   without it: it is frozen, because the range that walks is counted and `seq` is odd.
 //! * `members` knows every notifier that is inserted or about to be, by address, so that misuse is seen without reading
 //!   memory that may be anything (DV-9).
 //!
@@ -69,8 +69,10 @@ struct State {
     index: Index,
     /// First of the deferred inserts and removes, newest first.
     deferred: *mut hlist_node,
-    members: HashMap<*const Sub, Membership, BuildHasherDefault<AddressHasher>>,
+    members: Members,
 }
+
+type Members = HashMap<*const Sub, Membership, BuildHasherDefault<AddressHasher>>;
 
 /// Where a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
