@@ -116,31 +116,27 @@ fn st_7_sleepers_wake_when_it_wraps() {
     struct Shared(*mut Sub);
     // SAFETY: A notifier may be used by any thread.
     unsafe impl Send for Shared {}
-    static INTERVALS: std::sync::LazyLock<Intervals> =
-        std::sync::LazyLock::new(|| at(u64::MAX - 1));
-    let (read, removed) = (insert(&INTERVALS, 0x1000), insert(&INTERVALS, 0x1000));
-    start(&INTERVALS, 0x1000);
-    let (reader, remover) = (Shared(read), Shared(removed));
-    let threads = [
-        std::thread::spawn(move || {
+    let intervals = at(u64::MAX - 1);
+    let (reads, removes) = (insert(&intervals, 0x1000), insert(&intervals, 0x1000));
+    let (reader, remover) = (Shared(reads), Shared(removes));
+    start(&intervals, 0x1000);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
             let Shared(sub) = { reader };
-            assert_eq!(read_begin(&INTERVALS, sub), u64::MAX);
-        }),
-        std::thread::spawn(move || {
+            assert_eq!(read_begin(&intervals, sub), u64::MAX);
+        });
+        threads.spawn(|| {
             let Shared(sub) = { remover };
-            remove(&INTERVALS, sub);
-        }),
-    ];
-    // The remover is on the deferred list when it sleeps, or about to.
-    while INTERVALS.state.lock().deferred.is_null() {
-        std::thread::yield_now();
-    }
-    INTERVALS.end().expect("paired");
-    for thread in threads {
-        thread.join().expect("no panic");
-    }
-    assert_eq!(INTERVALS.state.lock().seq, 0);
-    remove(&INTERVALS, read);
+            remove(&intervals, sub);
+        });
+        // The remover is on the deferred list when it sleeps, or about to.
+        while intervals.state.lock().deferred.is_null() {
+            std::thread::yield_now();
+        }
+        intervals.end().expect("paired");
+    });
+    assert_eq!(intervals.state.lock().seq, 0);
+    remove(&intervals, reads);
 }
 
 /// II-7b at the last even number: the insert itself makes it odd.
