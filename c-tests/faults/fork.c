@@ -457,6 +457,7 @@ static void *do_work(void *which)
 
 static void start_work(void)
 {
+	take_time();
 	mm = mm_alloc();
 	process = current->mm;
 	for (long n = 0; n < WORKERS; n++)
@@ -604,6 +605,7 @@ TEST(call_srcu_order)
 	static struct srcu_struct of;
 	struct thread *readers[3];
 
+	take_time();
 	domain = &of;
 	ASSERT_EQ(init_srcu_struct(domain), 0);
 	for (int n = 0; n < 3; n++)

@@ -353,6 +353,7 @@ TEST(twenty_thousand_short_threads)
 	int threads = scaled(20000, 400);
 	long pages, heap;
 
+	take_time();
 	mm = mm_alloc();
 	run_briefly(threads / 10);
 	pages = resident_pages();
