@@ -25,6 +25,7 @@ part_c() {
 }
 part_conformance() { bash c-tests/conformance/check; }
 part_stress() { bash c-tests/stress/stress.sh "${STRESS_SECONDS:-60}"; }
+part_faults() { bash c-tests/faults/run.sh; }
 part_demo() { bash c-tests/demo.sh; }
 part_man() { bash c-tests/man.sh; }
 part_model() { bash c-tests/model/compare.sh -n "${MODEL_PROGRAMS:-300}"; }
@@ -43,7 +44,7 @@ tally() {
 	[ "$f" -eq 0 ]
 }
 
-[ $# -gt 0 ] || set -- rust headers install c conformance model stress demo drivers abi man readme
+[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man readme
 make -s stage || exit 1
 for part; do
 	log=$build/test-$part.log start=$SECONDS

@@ -78,7 +78,7 @@ impl Set {
         self.intervals.seq(self.intervals.word())
     }
 
-    /// What `read_begin` says; it must not sleep.
+    /// What `read_begin` says.
     fn read_begin(&self, sub: *mut Sub) -> u64 {
         // SAFETY: A member.
         unsafe { self.intervals.read_begin(sub, ptr::null()) }.expect("no wait for itself")
@@ -173,4 +173,46 @@ fn ii_7b_a_crowd_is_in_flight_for_an_insert() {
     assert_eq!(set.seq(), 4);
     set.remove(first);
     set.remove(second);
+}
+
+/// ST-7, RB-3, IR-6: whoever sleeps for the end of a busy period wakes when its number wraps.
+#[test]
+fn st_7_sleepers_wake_when_it_wraps() {
+    struct Shared(*mut Sub);
+    // SAFETY: A notifier may be used by any thread.
+    unsafe impl Send for Shared {}
+    let set = Set::starting_at(u64::MAX - 1);
+    let (reads, removes) = (set.insert(0x1000, 0x1000), set.insert(0x1000, 0x1000));
+    let (reader, remover) = (Shared(reads), Shared(removes));
+    set.start(0x1000, 0x2000);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let Shared(sub) = { reader };
+            assert_eq!(set.read_begin(sub), u64::MAX);
+        });
+        threads.spawn(|| {
+            let Shared(sub) = { remover };
+            set.remove(sub);
+        });
+        // The remover is on the deferred list when it sleeps, or about to.
+        while set.intervals.state.lock().deferred.is_empty() {
+            std::thread::yield_now();
+        }
+        set.end();
+    });
+    assert_eq!(set.seq(), 0);
+    set.remove(reads);
+}
+
+/// II-7b at the last even number: the insert itself makes it odd.
+#[test]
+fn st_7_an_insert_makes_the_last_number_odd() {
+    let set = Set::starting_at(u64::MAX - 1);
+    set.start(0x9000, 0xa000);
+    let sub = set.insert(0x1000, 0x1000);
+    assert_eq!(seq_of_member(sub), u64::MAX);
+    set.end();
+    assert_eq!(set.seq(), 0);
+    assert_eq!(set.read_begin(sub), u64::MAX);
+    set.remove(sub);
 }

@@ -11,7 +11,8 @@
 //! * Callbacks run in the order in which they were queued, one at a time, outside all locks, each after the grace period
 //!   that began when it was queued; so does work, which waits for nothing and goes first.
 //! * `finished` counts callbacks that are over, whatever follows them included (GP-7's mmdrop).
-//! * Where no thread can be created, `barrier` does the work on its caller's thread: nothing that is owed is lost.
+//! * Where no thread can be created, `barrier` does the work on its caller's thread: nothing that is owed is lost. Whoever
+//!   serves in a thread's place runs all work, which nobody may be waiting for, and hands on what came meanwhile.
 //!
 //! Lock order: the queue's lock, then the domain's.
 #![expect(unsafe_code, reason = "an intrusive queue, and a thread without std")]
@@ -166,6 +167,11 @@ impl Queue {
         thread: None,
     };
 
+    /// Is something queued that nobody serves?
+    fn is_stranded(&self) -> bool {
+        !(self.served || self.work.is_empty() && self.callbacks.is_empty())
+    }
+
     /// Takes out what can run now.
     fn next(&mut self) -> Option<Item> {
         if let Some(head) = self.work.pop() {
@@ -261,21 +267,28 @@ impl Worker {
     }
 
     /// Waits until every callback that was queued when `queued()` returned `target` is over.
-    pub fn barrier(&self, target: u64) {
+    pub fn barrier(&'static self, target: u64) {
         self.wait_until(|queue| queue.finished >= target);
     }
 
     /// Waits until `is_done`; serves the queue where no thread does.
-    fn wait_until(&self, is_done: impl Fn(&Queue) -> bool) {
+    fn wait_until(&'static self, is_done: impl Fn(&Queue) -> bool) {
+        let wanted = |queue: &Queue| !is_done(queue) || !queue.work.is_empty();
         let mut queue = self.queue.lock();
-        while !is_done(&queue) {
+        while !is_done(&queue) || queue.is_stranded() && wanted(&queue) {
             if queue.served {
                 queue = self.done.wait(queue, FREE);
             } else {
                 queue.served = true;
-                queue = self.serve(queue, |queue| !is_done(queue));
+                queue = self.serve(queue, wanted);
                 queue = self.leave_to_others(queue);
             }
+        }
+        let stranded = queue.is_stranded();
+        drop(queue);
+        if stranded {
+            // Queued while somebody served: a thread was not missed then, and may be had now.
+            self.kick();
         }
     }
 
@@ -287,7 +300,7 @@ impl Worker {
     }
 
     /// Waits until work, which sets what `is_done` reads before it ends, has run.
-    pub(super) fn wait_for_work(&self, is_done: impl Fn() -> bool) {
+    pub(super) fn wait_for_work(&'static self, is_done: impl Fn() -> bool) {
         self.wait_until(|_| is_done());
     }
 
