@@ -184,6 +184,9 @@ impl Index {
         self.root.store(only, Relaxed);
         self.height.store(level.saturating_sub(1), Relaxed);
         nodes.give(ptr::from_ref(root).cast_mut());
+        if only.is_null() {
+            nodes.renew();
+        }
         // SAFETY: NULL, or a node of the tree.
         if let Some(only) = unsafe { only.as_ref() } {
             only.parent.store(ptr::null_mut(), Relaxed);

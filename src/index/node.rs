@@ -38,16 +38,6 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    pub(super) const fn new() -> Self {
-        Self {
-            last: [const { AtomicU64::new(0) }; FANOUT],
-            start: [const { AtomicU64::new(0) }; FANOUT],
-            entry: [const { AtomicPtr::new(ptr::null_mut()) }; FANOUT],
-            len: AtomicUsize::new(0),
-            parent: AtomicPtr::new(ptr::null_mut()),
-        }
-    }
-
     // ORDERING, here and below: Relaxed, as the module comment says.
     #[inline]
     pub(super) fn len(&self) -> usize {

@@ -14,6 +14,7 @@ pub mod fence;
 mod futex;
 pub mod hook;
 mod lock;
+pub mod pages;
 mod rwsem;
 mod spin;
 mod wait;
