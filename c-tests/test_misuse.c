@@ -6,6 +6,7 @@ static struct mm_struct *mm;
 
 /* --- DV-9: once too often, or never */
 
+/* RG-10 */
 TEST(DV_9_double_register)
 {
 	struct listener A = listener("A", &ops_all), B = listener("B", &ops_all);
@@ -38,6 +39,7 @@ static void expect_insert_refused(struct watch *w, unsigned long start, unsigned
 	ASSERT_EQ(mm_count(mm), count);
 }
 
+/* II-10 */
 TEST(DV_9_double_insert_same_range)
 {
 	struct watch a = watch("a"), b = watch("b");
@@ -140,6 +142,7 @@ TEST(DV_9_remove_after_a_failed_insert_in_a_busy_period)
 	EXPECT_LOG("a.inv 3", "a.inv 5");
 }
 
+/* IR-9 */
 TEST(DV_9_second_remove)
 {
 	struct watch a = watch("a"), b = watch("b"), c = watch("c");
@@ -159,6 +162,7 @@ TEST(DV_9_second_remove)
 	expect_remove_ignored(&c);		/* the tree is empty */
 }
 
+/* IR-9 */
 TEST(DV_9_second_remove_of_a_deferred_insert)
 {
 	struct watch a = watch("a"), b = watch("b");
@@ -177,6 +181,7 @@ TEST(DV_9_second_remove_of_a_deferred_insert)
 	EXPECT_LOG("a.inv 3", "a.inv 5");
 }
 
+/* IR-9 */
 TEST(DV_9_second_remove_while_the_first_waits)
 {
 	struct watch a = watch("a");
@@ -195,6 +200,7 @@ TEST(DV_9_second_remove_while_the_first_waits)
 	ASSERT_EQ(mm_count(mm), 1);
 }
 
+/* UN-3 */
 TEST(DV_9_unregister_of_a_never_registered)
 {
 	struct listener A = listener("A", &ops_all), zero = { .name = "zero" };
@@ -246,6 +252,7 @@ TEST(DV_9_what_mm_exit_unlinked_is_still_there)
 	ASSERT_EQ(mm_count(mm), 1);
 }
 
+/* GP-10 */
 TEST(GP_5_extra_put)
 {
 	struct listener A = listener("A", &ops_kept);
@@ -278,6 +285,7 @@ TEST(RG_1_register_without_the_lock_warns)
 	ASSERT_EQ(mm_count(mm), 3);
 }
 
+/* 4.2-2 */
 TEST(GP_1_get_locked_without_the_lock_warns)
 {
 	struct listener A = listener("A", &ops_kept);
@@ -469,6 +477,51 @@ TEST(DV_14_null_mm_given_to_the_rest)
 	EXPECT_BUG("DV-14", mmu_notifier_rmap_write_lock(NULL));
 }
 
+TEST(DV_14_null_mm_given_to_locks_and_inlines)
+{
+	struct mmu_notifier_range range;
+
+	EXPECT_BUG("DV-14", (void)!mmap_read_trylock(NULL));
+	EXPECT_BUG("DV-14", (void)!mmap_write_trylock(NULL));
+	EXPECT_BUG("DV-14", (void)!mmap_write_lock_killable(NULL));
+	EXPECT_BUG("DV-14", (void)!mmap_read_lock_killable(NULL));
+	EXPECT_BUG("DV-14", mmap_write_downgrade(NULL));
+	EXPECT_BUG("DV-14", mmap_assert_write_locked(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_rmap_read_unlock(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_rmap_write_unlock(NULL));
+	EXPECT_BUG("DV-14", kthread_unuse_mm(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_release(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_subscriptions_destroy(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_subscriptions_init(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_range_init(NULL, MMU_NOTIFY_CLEAR, 0, NULL, 0, 1));
+	EXPECT_BUG("DV-14", (void)!mmu_notifier_range_blockable(NULL));
+	memset(&range, 0, sizeof(range));
+	EXPECT_BUG("DV-14", mmu_notifier_invalidate_range_start(&range));
+}
+
+/* The mm that an object names, where the call takes it from there. */
+TEST(DV_14_null_mm_in_an_object)
+{
+	struct mmu_notifier counted = { .ops = &ops_kept, .users = 1 };
+	struct mmu_interval_notifier zero = { .ops = &watch_ops };
+
+	EXPECT_BUG("DV-14", mmu_notifier_put(&counted));
+	EXPECT_BUG("DV-14", mmu_interval_notifier_remove(&zero));
+	EXPECT_BUG("DV-14", mmu_interval_read_begin(&zero));
+}
+
+static const struct mmu_notifier_ops ops_no_alloc = { .free_notifier = on_free_kept }, ops_no_free = { .release = on_release };
+
+TEST(DV_14_ops_that_get_and_put_cannot_do_without)
+{
+	struct listener A = listener("A", &ops_no_free);
+
+	mm = mm_alloc();
+	EXPECT_BUG_IN("DV-14", "mmu_notifier_get_locked", "alloc_notifier", (void)!mmu_notifier_get(&ops_no_alloc, mm));
+	REGISTER(&A, mm);
+	EXPECT_BUG_IN("GP-7", "mmu_notifier_put", "free_notifier", mmu_notifier_put(&A.mn));
+}
+
 static struct mmu_notifier *alloc_null(struct mm_struct *for_mm)
 {
 	(void)for_mm;
@@ -498,6 +551,32 @@ TEST(DV_3_default_handler_writes_one_line)
 	CAPTURE(&warning, warn_once_more());
 	ASSERT_EQ(warning.status, 0);
 	if (!test_has_line(warning.text, "warning", "DV-3", "mmap_assert_locked", ""))
+		FAIL("stderr: %s", warning.text);
+	ASSERT_EQ(strchr(warning.text, '\n'), warning.text + strlen(warning.text) - 1);
+}
+
+static void refuse_by_default_handler(void)
+{
+	static const struct mmu_notifier_ops ops = { .invalidate_range_start = on_start };
+	struct listener A = listener("A", &ops);
+	struct mmu_notifier_range range;
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	A.returns = -EAGAIN;
+	range = make_range(mm, 0x1000, 0x2000);
+	ASSERT_EQ(range_start_nonblock(&range), -EAGAIN);	/* information only (HS-5) */
+	A.returns = -ENOMEM;
+	ASSERT_EQ(range_start_nonblock(&range), -ENOMEM);	/* and a warning */
+}
+
+TEST(DV_3_default_handler_drops_information)
+{
+	struct capture warning;
+
+	CAPTURE(&warning, refuse_by_default_handler());
+	ASSERT_EQ(warning.status, 0);
+	if (!test_has_line(warning.text, "warning", "HS-5", "mmu_notifier_invalidate_range_start", "-12"))
 		FAIL("stderr: %s", warning.text);
 	ASSERT_EQ(strchr(warning.text, '\n'), warning.text + strlen(warning.text) - 1);
 }

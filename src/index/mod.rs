@@ -79,6 +79,7 @@ impl Index {
     ///
     /// # Safety
     /// `node` is valid until it is removed, in no index, and its `start` and `last` are set.
+    // SPEC: RS-2 DV-12
     pub unsafe fn insert(&mut self, node: *mut Node, mark: u8) {
         // SAFETY: All nodes of the index are valid, and so is `node`.
         unsafe {

@@ -62,6 +62,7 @@ pub struct Intervals {
     removers: WaitQueue,
 }
 
+// SPEC: ST-4
 #[derive(Debug)]
 struct State {
     seq: u64,

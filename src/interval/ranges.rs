@@ -62,7 +62,7 @@ impl Intervals {
     ///
     /// # Errors
     /// DV-8: no range is counted in; nothing is changed.
-    // SPEC: RE-2 RE-3 RE-5 DV-8
+    // SPEC: RE-2 RE-3 RE-5 RE-6 DV-8 MO-3
     pub fn end(&self) -> Result<()> {
         let mut state = self.state.lock();
         if state.active == 0 {
@@ -113,7 +113,7 @@ impl Intervals {
     }
 
     /// Counts a range in. Returns the first notifier that it touches, and the sequence number for the callbacks.
-    // SPEC: RS-1 RS-9 ST-5
+    // SPEC: RS-1 RS-9 ST-5 ST-6
     fn count_in(&self, start: c_ulong, last: c_ulong) -> (*mut Sub, c_ulong) {
         let mut state = self.state.lock();
         state.active += 1;
@@ -133,7 +133,7 @@ impl Intervals {
 }
 
 /// Calls `first` and all that follow it and intersect `[start, last]`.
-// SPEC: RS-2 RS-3 RS-6
+// SPEC: RS-2 RS-3 RS-6 RS-7 RS-8 II-10
 unsafe fn call_each(
     pass: &mut Pass<'_>,
     first: *mut Sub,
