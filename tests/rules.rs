@@ -525,6 +525,21 @@ fn report(spec: &Spec, code: &Places, cases: &Places, model: &BTreeSet<String>) 
     }
 }
 
+/// What is cited by code or by the names of cases and is neither a rule nor a section.
+fn unknown(spec: &Spec, places: &Places) -> Vec<String> {
+    let cited = places
+        .iter()
+        .filter(|(id, _)| !spec.has(id) && !spec.sections.contains(*id));
+    cited
+        .map(|(id, found)| {
+            format!(
+                "SPEC.md has no rule {id}, which these cite: {}",
+                list(found)
+            )
+        })
+        .collect()
+}
+
 #[test]
 fn every_rule_has_code_and_cases() {
     let spec = parse_spec(&read(&root().join("docs/spec/SPEC.md")));
@@ -533,7 +548,10 @@ fn every_rule_has_code_and_cases() {
         "found only {} rules",
         spec.rules.len()
     );
-    let mut report = report(&spec, &collect_code(), &collect_cases(), &collect_model());
+    let (code, cases) = (collect_code(), collect_cases());
+    let mut report = report(&spec, &code, &cases, &collect_model());
+    report.faults.extend(unknown(&spec, &code));
+    report.faults.extend(unknown(&spec, &cases));
     for (id, citing) in collect_all() {
         if !spec.has(&id) {
             report.faults.push(format!(
@@ -635,4 +653,7 @@ fn faults_are_seen() {
         BTreeSet::from([("src/x.rs".to_owned(), "f".to_owned())]),
     );
     assert_eq!(faults(&more_code, &cases).len(), before + 1);
+    more_code.insert("HS-99".to_owned(), BTreeSet::new());
+    assert_eq!(unknown(&spec, &more_code).len(), 1);
+    assert!(unknown(&spec, &code).is_empty());
 }
