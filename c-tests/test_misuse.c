@@ -338,6 +338,42 @@ TEST(RG_1_register_on_a_dead_mm)
 	EXPECT_BUG("RG-1", mmu_interval_notifier_insert(&a.sub, mm, 0x1000, 0x1000, &watch_ops));
 }
 
+static void *do_register(void *listener)
+{
+	REGISTER((struct listener *)listener, mm);
+	return NULL;
+}
+
+static void *do_insert(void *watch)
+{
+	INSERT((struct watch *)watch, mm, 0x1000, 0x1000);
+	return NULL;
+}
+
+/* The address space ends while the registration waits for its locks. */
+static void end_meanwhile(void *(*call)(void *), void *arg)
+{
+	struct thread *registrar;
+
+	mmu_notifier_rmap_read_lock(mm);
+	registrar = spawn(call, arg);
+	wait_until_blocked(registrar, MMU_NOTIFIER_WAIT_RMAP_LOCK);
+	mmput(mm);
+	mmu_notifier_rmap_read_unlock(mm);
+	join(registrar);
+}
+
+TEST(RG_1_users_that_vanish_meanwhile)
+{
+	struct listener A = listener("A", &ops_all);
+	struct watch a = watch("a");
+
+	mm = mm_alloc();
+	mmgrab(mm);
+	EXPECT_BUG_IN("RG-1", "mmu_notifier_register", "", end_meanwhile(do_register, &A));
+	EXPECT_BUG_IN("RG-1", "mmu_interval_notifier_insert", "", end_meanwhile(do_insert, &a));
+}
+
 TEST(II_4_insert_on_a_dead_mm)
 {
 	struct watch a = watch("a"), b = watch("b");

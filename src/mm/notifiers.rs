@@ -164,7 +164,7 @@ fn refuse_mixed_ops(
 }
 
 /// Runs `act` on the subscriptions of `mm`, made if there are none, with no pair in progress that holds a lock of DV-2.
-// SPEC: RG-3 RG-4 RG-9 DV-2 DV-4
+// SPEC: RG-1 RG-3 RG-4 RG-9 DV-2 DV-4
 unsafe fn change_membership(
     mm: *mut mm_struct,
     function: &'static CStr,
@@ -173,7 +173,10 @@ unsafe fn change_membership(
     // SAFETY: The caller passes a valid mm.
     unsafe {
         locks::rmap().write_lock(mm, function)?;
-        let result = make(mm).and_then(act);
+        // The users may have gone while this thread waited for the locks: nobody would call `release` any more.
+        let result = expect_users(mm, function)
+            .and_then(|()| make(mm))
+            .and_then(act);
         warn_only(locks::rmap().write_unlock(mm, function));
         result
     }
