@@ -315,32 +315,36 @@ static int reads_payload(struct mmu_notifier *mn, struct mm_struct *of, unsigned
 
 static const struct mmu_notifier_ops ops_payload = { .test_young = reads_payload, .free_notifier = on_free_kept };
 
-static void *register_with_payload(void *listener)
+static int walks_end;
+
+static void *walk_until_told(void *unused)
 {
-	payload[0] = 42;
-	ASSERT_EQ(mmu_notifier_register(&((struct listener *)listener)->mn, mm), 0);
-	return NULL;
+	while (!LOAD(walks_end)) {
+		int young = mmu_notifier_test_young(mm, 0x1000);
+
+		if (young && young != 42)
+			FAIL("the walk saw the sub and not its payload, but %d", young);
+	}
+	return unused;
 }
 
-/* Walks with no lock until one sees the sub: what came before the registration is seen, too, and S is whole. */
-TEST(MO_1_a_walk_that_sees_the_sub_sees_its_ops_and_payload)
+/* Walks with no lock: whichever sees the sub sees its ops, mm and users, and what its owner stored before. */
+TEST(MO_1_a_walk_that_sees_the_sub_sees_its_fields_and_payload)
 {
-	for (int n = 0; n < 100; n++) {
-		struct listener A = listener("A", &ops_payload);
-		struct thread *registrar;
-		int young;
+	struct thread *walker;
 
-		mm = mm_alloc();
-		payload[0] = 0;
-		registrar = spawn(register_with_payload, &A);
-		while (!(young = mmu_notifier_test_young(mm, 0x1000)))
-			sched_yield();
-		ASSERT_EQ(young, 42);
-		join(registrar);
+	mm = mm_alloc();
+	walker = spawn(walk_until_told, NULL);
+	for (int n = 0; n < 20000; n++) {
+		struct listener A = listener("A", &ops_payload);	/* all 0x5a but ops */
+
+		payload[0] = 42;
+		REGISTER(&A, mm);
 		UNREGISTER(&A);
-		mmput(mm);
-		test_threads_end = 0;
+		payload[0] = 1;
 	}
+	STORE(walks_end, 1);
+	join(walker);
 }
 
 static void sees_payload(struct watch *self, const struct mmu_notifier_range *seen, unsigned long seq)

@@ -553,7 +553,7 @@ TEST(DV_14_ops_that_get_and_put_cannot_do_without)
 	struct listener A = listener("A", &ops_no_free);
 
 	mm = mm_alloc();
-	EXPECT_BUG_IN("DV-14", "mmu_notifier_get_locked", "alloc_notifier", (void)!mmu_notifier_get(&ops_no_alloc, mm));
+	EXPECT_BUG_IN("DV-14", "mmu_notifier_get_locked", "alloc_notifier is NULL", (void)!mmu_notifier_get(&ops_no_alloc, mm));
 	REGISTER(&A, mm);
 	EXPECT_BUG_IN("GP-7", "mmu_notifier_put", "free_notifier", mmu_notifier_put(&A.mn));
 }
