@@ -746,3 +746,23 @@ TEST(DV_17_a_handler_may_call_the_library)
 	expect_reports("DV-9");
 	ASSERT_EQ(mm_count(mm), 3);
 }
+
+static void misuse_and_step_down(const struct mmu_notifier_report *report, void *data)
+{
+	test_on_report(report, data);
+	if (!data)
+		return;
+	mmu_notifier_set_report_handler(misuse_and_step_down, NULL);
+	mmap_assert_locked(mm);			/* a report inside of a report */
+	mmu_notifier_set_report_handler(test_on_report, NULL);
+}
+
+TEST(DV_17_a_handler_may_cause_reports_and_replace_itself)
+{
+	mm = mm_alloc();
+	mmu_notifier_set_report_handler(misuse_and_step_down, mm);
+	mmap_assert_write_locked(mm);
+	expect_reports("DV-3 mmap_assert_write_locked", "DV-3 mmap_assert_locked");
+	mmap_assert_locked(mm);
+	expect_reports("DV-3 mmap_assert_locked");
+}
