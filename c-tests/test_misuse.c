@@ -747,6 +747,20 @@ TEST(DV_17_a_handler_may_call_the_library)
 	ASSERT_EQ(mm_count(mm), 3);
 }
 
+TEST(DV_17_no_lock_of_the_mm_is_held_in_a_report_of_put)
+{
+	struct listener A = listener("A", &ops_kept);
+	struct mmu_notifier unused = { .ops = &ops_kept };
+
+	mm = mm_alloc();
+	unused.mm = mm;
+	REGISTER(&A, mm);
+	mmu_notifier_set_report_handler(use_the_library, &A.mn);
+	mmu_notifier_put(&unused);
+	expect_reports("GP-5 mmu_notifier_put");
+	ASSERT_EQ(A.mn.users, 1);
+}
+
 static void misuse_and_step_down(const struct mmu_notifier_report *report, void *data)
 {
 	test_on_report(report, data);
