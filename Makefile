@@ -7,6 +7,7 @@
 # make install        DESTDIR= PREFIX= (or prefix=), libdir=, includedir=, mandir=, docdir=; make uninstall removes exactly
 #                     that
 # make headers        regenerates what cbindgen generates
+# make rules          regenerates docs/rules.md: where each rule of the specification is in the code and in the tests
 #
 # KERNEL=6.12 makes mmu_notifier.pc offer that kernel's interface by default; mmu_notifier-6.12.pc and its like are always
 # installed, one for each interface.
@@ -137,6 +138,10 @@ tools:
 .PHONY: headers
 headers:
 	UPDATE_EXPECT=1 $(CARGO) test --locked -q -p mmu-notifier-ffi --test headers
+
+.PHONY: rules
+rules:
+	UPDATE_EXPECT=1 $(CARGO) test --locked -q -p mmu-notifier --test rules
 
 .PHONY: clean
 clean:

@@ -42,6 +42,7 @@ impl Index {
     /// # Safety
     /// Inside a change. `interval` is valid until it is removed, in no index, and its `start` and `last` are set. `nodes` are
     /// this index's, and have as many as it may need.
+    // SPEC: RS-2 DV-12
     pub unsafe fn insert(&self, nodes: &mut Nodes, interval: *mut Interval, mark: u8) {
         // SAFETY: The caller's promise.
         let entry = unsafe {

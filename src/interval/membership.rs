@@ -46,7 +46,7 @@ impl Intervals {
     ///
     /// # Safety
     /// `new.sub` is valid until it was removed; `new.ops` as long.
-    // SPEC: II-4 II-6 DV-9 DV-10
+    // SPEC: II-4 II-6 II-9 DV-9 DV-10
     pub unsafe fn insert(&self, new: &Insert) -> Result<()> {
         let mut state = self.lock_with_room()?;
         if state.members.contains(new.sub) {
@@ -171,7 +171,7 @@ impl Intervals {
     ///
     /// # Safety
     /// `sub`, if it is a member, is valid.
-    // SPEC: IR-2 IR-3 IR-4 IR-6 IR-8
+    // SPEC: IR-2 IR-3 IR-4 IR-6 IR-8 IR-9 MO-3
     pub unsafe fn remove(&self, sub: *mut Sub, mm: *const c_void) -> Result<()> {
         let mut state = self.state.lock();
         // SAFETY: A member is valid.

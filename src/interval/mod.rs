@@ -85,6 +85,7 @@ pub struct Intervals {
     removers: WaitQueue,
 }
 
+// SPEC: ST-4
 #[derive(Debug)]
 struct State {
     /// Ranges in flight that the word does not count.

@@ -66,7 +66,7 @@ impl Intervals {
     ///
     /// # Errors
     /// DV-8: no range is counted in; nothing is changed.
-    // SPEC: RE-2 RE-3 RE-5 DV-8
+    // SPEC: RE-2 RE-3 RE-5 RE-6 DV-8 MO-3
     #[inline]
     pub fn end(&self) -> Result<()> {
         let mut old = self.word();
@@ -146,7 +146,7 @@ impl Intervals {
     }
 
     /// Counts a range in. Returns the place of the first notifier that it touches, and the sequence number for the callbacks.
-    // SPEC: RS-1 RS-9 ST-5
+    // SPEC: RS-1 RS-9 ST-5 ST-6
     #[inline]
     fn count_in(&self, start: c_ulong, last: c_ulong) -> (Option<Cursor>, c_ulong) {
         let Ok(version) = self.index.version() else {
@@ -283,7 +283,7 @@ fn ended(old: Word) -> Option<Word> {
 }
 
 /// Calls `first` and all that follow it and intersect `[start, last]`.
-// SPEC: RS-2 RS-3 RS-6
+// SPEC: RS-2 RS-3 RS-6 RS-7 RS-8 II-10
 unsafe fn call_each(
     pass: &mut Pass<'_>,
     first: Cursor,

@@ -7,29 +7,35 @@ static WALKS: Srcu = Srcu::new();
 
 /// A thread that enters a section at its start and leaves it when it is told.
 struct Reader {
-    leave: std::sync::mpsc::Sender<()>,
+    /// 1: inside. 2: told to leave.
+    stage: &'static AtomicUsize,
     thread: std::thread::JoinHandle<()>,
+}
+
+fn wait_for(stage: &AtomicUsize, wanted: usize) {
+    while stage.load(Ordering::Acquire) < wanted {
+        std::thread::yield_now();
+    }
 }
 
 impl Reader {
     fn enter() -> Self {
-        let (leave, told) = std::sync::mpsc::channel();
-        let (inside, entered) = std::sync::mpsc::channel();
+        let stage: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
         let thread = std::thread::spawn(move || {
             let own = thread::current();
             let outer = WALKS.read_lock(own);
             let inner = WALKS.read_lock(own);
             WALKS.read_unlock(own, inner);
-            inside.send(()).expect("the test waits");
-            told.recv().expect("the test tells");
+            stage.store(1, Ordering::Release);
+            wait_for(stage, 2);
             WALKS.read_unlock(own, outer);
         });
-        entered.recv().expect("the thread enters");
-        Self { leave, thread }
+        wait_for(stage, 1);
+        Self { stage, thread }
     }
 
     fn leave(self) {
-        self.leave.send(()).expect("the thread waits");
+        self.stage.store(2, Ordering::Release);
         self.thread.join().expect("no panic");
     }
 }
