@@ -4,7 +4,7 @@
 //! The library is found through MMU_NOTIFIER_DIR (an install prefix), else through `pkg-config mmu_notifier`.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs a command and returns what it printed; panics if it fails.
@@ -41,6 +41,19 @@ fn library() -> (Vec<String>, PathBuf) {
     (words(&ask("--cflags")), PathBuf::from(libdir))
 }
 
+/// The static library holds a Rust runtime of its own. In a Rust program its one symbol with a shared name (a comdat group
+/// that some linkers drop in favour of the program's) needs another name.
+fn copy_library(libdir: &Path, out: &Path) {
+    const SHARED: &str = "DW.ref.rust_eh_personality";
+    let objcopy = env::var("OBJCOPY").unwrap_or_else(|_| "objcopy".to_owned());
+    output(
+        Command::new(objcopy)
+            .arg(format!("--redefine-sym={SHARED}={SHARED}.mmu_notifier"))
+            .arg(libdir.join("libmmu_notifier.a"))
+            .arg(out.join("libmmu_notifier_copy.a")),
+    );
+}
+
 fn main() {
     let (cflags, libdir) = library();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
@@ -56,9 +69,9 @@ fn main() {
     let _ = std::fs::remove_file(&archive);
     output(Command::new("ar").arg("rcs").arg(&archive).arg(out.join("shim.o")));
     println!("cargo::rustc-link-search=native={}", out.display());
-    println!("cargo::rustc-link-search=native={}", libdir.display());
+    copy_library(&libdir, &out);
     println!("cargo::rustc-link-lib=static=shim");
-    println!("cargo::rustc-link-lib=static=mmu_notifier");
+    println!("cargo::rustc-link-lib=static=mmu_notifier_copy");
     println!("cargo::rerun-if-changed=shim/shim.c");
     println!("cargo::rerun-if-changed={}", libdir.join("libmmu_notifier.a").display());
     for name in ["MMU_NOTIFIER_DIR", "PKG_CONFIG_PATH", "CC"] {
