@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR=$build/target
 mkdir -p "$copy" "$build/logs"
 [ $# -gt 0 ] || set -- $(cd "$here/mutations" && ls | sed 's/\.txt$//')
 unset PKG_CONFIG_PATH
-export MMU_NOTIFIER_DIR=$copy/build/stage
+export MMU_NOTIFIER_DIR=$copy/build/stage MMU_NOTIFIER_SHARED=1 LD_LIBRARY_PATH=$copy/build/stage/lib
 
 # The copy as it is in the working tree.
 fresh() {
@@ -21,15 +21,16 @@ fresh() {
 # Undoes a mistake.
 mend() { cp "$root/$1" "$copy/$1"; }
 stage() { (unset CARGO_TARGET_DIR; make -s -C "$copy" stage) >"$build/logs/$1.build" 2>&1; }
-model() { cargo build -q --locked --release --manifest-path "$here/Cargo.toml" >>"$build/logs/$1.build" 2>&1; }
 
-fresh; stage none; model none
-cargo run -q --locked --release --manifest-path "$here/Cargo.toml" --bin model -- -n 200 | tail -n 1
+fresh
+stage none
+cargo build -q --locked --release --manifest-path "$here/Cargo.toml"
+"$build/target/release/model" -n 200 | tail -n 1 # without a mistake
 found=0 missed=0
 for name; do
   log=$build/logs/$name
   read -r rule file <"$here/mutations/$name.txt"
-  if "$build/target/release/mutate" "$here/mutations/$name.txt" "$copy" && stage "$name" && model "$name"; then
+  if "$build/target/release/mutate" "$here/mutations/$name.txt" "$copy" && stage "$name"; then
     if timeout 900 "$build/target/release/model" -f -n "${BITE_PROGRAMS:-20000}" >"$log" 2>&1; then
       missed=$((missed + 1)); echo "MISSED $name"
     elif line=$(grep -m1 '^DIFFERS' "$log"); then

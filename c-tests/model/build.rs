@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compiles shim/shim.c against the library's installed headers and links the static library.
+//! Compiles shim/shim.c against the library's installed headers and links the library, the static one.
 //!
-//! The library is found through MMU_NOTIFIER_DIR (an install prefix), else through `pkg-config mmu_notifier`.
+//! The library is found through MMU_NOTIFIER_DIR (an install prefix), else through `pkg-config mmu_notifier`. With
+//! MMU_NOTIFIER_SHARED set, it is the shared one, which LD_LIBRARY_PATH finds at run time (bite.sh, which exchanges it).
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -35,20 +36,28 @@ fn library() -> (Vec<String>, PathBuf) {
         ];
         return (flags, prefix.join("lib"));
     }
-    let ask =
-        |what: &str| output(Command::new("pkg-config").args(["--print-errors", what, "mmu_notifier"]));
+    let ask = |what: &str| {
+        output(Command::new("pkg-config").args(["--print-errors", what, "mmu_notifier"]))
+    };
     let libdir = ask("--variable=libdir").trim().to_owned();
     (words(&ask("--cflags")), PathBuf::from(libdir))
 }
 
-/// The static library holds a Rust runtime of its own. In a Rust program its one symbol with a shared name (a comdat group
-/// that some linkers drop in favour of the program's) needs another name.
+/// A copy of the static library that can be linked into a Rust program. It holds a Rust runtime of its own: the one symbol
+/// whose name both share (a comdat group, which some linkers drop in favour of the program's) gets another name, and what
+/// that runtime uses only where the C library has it becomes weak again.
 fn copy_library(libdir: &Path, out: &Path) {
     const SHARED: &str = "DW.ref.rust_eh_personality";
+    const OPTIONAL: [&str; 3] = [
+        "pidfd_getpid",
+        "pidfd_spawnp",
+        "posix_spawn_file_actions_addchdir",
+    ];
     let objcopy = env::var("OBJCOPY").unwrap_or_else(|_| "objcopy".to_owned());
     output(
         Command::new(objcopy)
             .arg(format!("--redefine-sym={SHARED}={SHARED}.mmu_notifier"))
+            .args(OPTIONAL.map(|name| format!("--weaken-symbol={name}")))
             .arg(libdir.join("libmmu_notifier.a"))
             .arg(out.join("libmmu_notifier_copy.a")),
     );
@@ -60,21 +69,47 @@ fn main() {
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     output(
         Command::new(&compiler)
-            .args(["-std=gnu11", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror"])
+            .args([
+                "-std=gnu11",
+                "-O2",
+                "-g",
+                "-fPIC",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+            ])
             .args(&cflags)
             .args(["-c", "shim/shim.c", "-o"])
             .arg(out.join("shim.o")),
     );
     let archive = out.join("libshim.a");
     let _ = std::fs::remove_file(&archive);
-    output(Command::new("ar").arg("rcs").arg(&archive).arg(out.join("shim.o")));
+    output(
+        Command::new("ar")
+            .arg("rcs")
+            .arg(&archive)
+            .arg(out.join("shim.o")),
+    );
     println!("cargo::rustc-link-search=native={}", out.display());
-    copy_library(&libdir, &out);
     println!("cargo::rustc-link-lib=static=shim");
-    println!("cargo::rustc-link-lib=static=mmu_notifier_copy");
+    if env::var_os("MMU_NOTIFIER_SHARED").is_some() {
+        println!("cargo::rustc-link-search=native={}", libdir.display());
+        println!("cargo::rustc-link-lib=dylib=mmu_notifier");
+    } else {
+        copy_library(&libdir, &out);
+        println!("cargo::rustc-link-lib=static=mmu_notifier_copy");
+        println!(
+            "cargo::rerun-if-changed={}",
+            libdir.join("libmmu_notifier.a").display()
+        );
+    }
     println!("cargo::rerun-if-changed=shim/shim.c");
-    println!("cargo::rerun-if-changed={}", libdir.join("libmmu_notifier.a").display());
-    for name in ["MMU_NOTIFIER_DIR", "PKG_CONFIG_PATH", "CC"] {
+    for name in [
+        "MMU_NOTIFIER_DIR",
+        "MMU_NOTIFIER_SHARED",
+        "PKG_CONFIG_PATH",
+        "CC",
+    ] {
         println!("cargo::rerun-if-env-changed={name}");
     }
 }

@@ -92,10 +92,18 @@ pub fn count() -> usize {
 /// The runnable thread of the lowest order, when every thread is where it will stay.
 fn next_runnable(mut all: Guard, me: usize) -> (Guard, Option<usize>) {
     loop {
-        let runnable = all.iter().enumerate().filter(|(_, thread)| thread.state == State::Runnable);
-        let next = runnable.min_by_key(|(_, thread)| thread.order).map(|(number, _)| number);
+        let runnable = all
+            .iter()
+            .enumerate()
+            .filter(|(_, thread)| thread.state == State::Runnable);
+        let next = runnable
+            .min_by_key(|(_, thread)| thread.order)
+            .map(|(number, _)| number);
         // A thread of the library's that has joined just now is about to sleep, or to wait for the baton.
-        let arriving = all.iter().enumerate().any(|(number, thread)| number != me && thread.state == State::Running);
+        let arriving = all
+            .iter()
+            .enumerate()
+            .any(|(number, thread)| number != me && thread.state == State::Running);
         if next.is_some() || !arriving {
             return (all, next);
         }
@@ -116,9 +124,11 @@ fn pass(all: Guard, me: usize) {
         return;
     };
     all[next].state = State::Running;
+    let handle = all[next].handle.clone();
+    drop(all);
     // ORDERING: SeqCst: as in `join`.
     HOLDER.store(next, Ordering::SeqCst);
-    all[next].handle.unpark();
+    handle.unpark();
 }
 
 /// From now on nobody waits for the baton in a hook.

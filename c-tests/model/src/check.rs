@@ -60,7 +60,12 @@ pub fn mnrun_trace(lines: &[String]) -> Result<String, Bad> {
     for at in &world.pending {
         trace += &format!("PENDING [{}] {}\n", at + 1, world.operations[*at].line.text);
     }
-    let World { skipped, blocked, callbacks, .. } = *world;
+    let World {
+        skipped,
+        blocked,
+        callbacks,
+        ..
+    } = *world;
     let ops = world.operations.len();
     trace += &format!("END ops={ops} skipped={skipped} blocked={blocked} callbacks={callbacks}\n");
     Ok(trace)

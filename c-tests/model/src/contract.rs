@@ -455,7 +455,13 @@ impl Contract {
     }
 
     /// 1.3: the inlines do nothing without S.
-    async fn walk_in_section(&self, mm: usize, op: Op, args: Args, answer: impl FnMut(Ops, i64) -> bool) {
+    async fn walk_in_section(
+        &self,
+        mm: usize,
+        op: Op,
+        args: Args,
+        answer: impl FnMut(Ops, i64) -> bool,
+    ) {
         if self.has_notifiers(mm) {
             let section = self.enter_section();
             self.walk(mm, op, args, answer).await;
@@ -560,7 +566,8 @@ impl Contract {
         }
         if !self.state().list_is_empty(range.mm) {
             let args = Args::Range { range, cur_seq: 0 };
-            self.walk_in_section(range.mm, Op::End, args, |_, _| false).await;
+            self.walk_in_section(range.mm, Op::End, args, |_, _| false)
+                .await;
         }
     }
 
@@ -594,7 +601,8 @@ impl Contract {
             result |= said;
             false
         };
-        self.walk_in_section(mm, op, Args::Span { mm, start, end }, or).await;
+        self.walk_in_section(mm, op, Args::Span { mm, start, end }, or)
+            .await;
         result
     }
 
@@ -613,7 +621,8 @@ impl Contract {
     /// YG-3.
     pub async fn change_pte(&self, mm: usize, address: u64, pte: u64) {
         let args = Args::Pte { mm, address, pte };
-        self.walk_in_section(mm, Op::ChangePte, args, |_, _| false).await;
+        self.walk_in_section(mm, Op::ChangePte, args, |_, _| false)
+            .await;
     }
 
     /// YG-3.
@@ -649,7 +658,15 @@ impl Contract {
     // --------------------------------------------------------------------------------------------- interval insert: II
 
     /// `locked`: the caller holds mmap_lock.
-    pub async fn insert(&self, id: usize, mm: usize, start: u64, length: u64, ops: Ops, locked: bool) -> i64 {
+    pub async fn insert(
+        &self,
+        id: usize,
+        mm: usize,
+        start: u64,
+        length: u64,
+        ops: Ops,
+        locked: bool,
+    ) -> i64 {
         if !self.state().has_itree(mm) {
             // II-1, II-3, II-11
             if locked {
@@ -965,7 +982,8 @@ impl Contract {
         }
         // RL-2
         let section = self.enter_section();
-        self.walk(mm, Op::Release, Args::Mm { mm }, |_, _| false).await;
+        self.walk(mm, Op::Release, Args::Mm { mm }, |_, _| false)
+            .await;
         {
             // From the head: conformance/programs/srcu-passed needs the links that this order leaves.
             let mut state = self.state();
@@ -983,11 +1001,16 @@ pub struct View<'a>(&'a State);
 
 impl View<'_> {
     fn any_open(&self, sections: &[u64]) -> bool {
-        sections.iter().any(|section| self.0.sections.contains(section))
+        sections
+            .iter()
+            .any(|section| self.0.sections.contains(section))
     }
 
     fn any_owed(&self, numbers: &[u64]) -> bool {
-        self.0.owed.iter().any(|owed| numbers.contains(&owed.number))
+        self.0
+            .owed
+            .iter()
+            .any(|owed| numbers.contains(&owed.number))
     }
 
     fn seq(&self, mm: usize) -> u64 {

@@ -78,7 +78,11 @@ impl Choices<'_> {
     }
 
     fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        let at = if from.is_empty() { return None } else { self.below(from.len()) };
+        let at = if from.is_empty() {
+            return None;
+        } else {
+            self.below(from.len())
+        };
         from.get(at).cloned()
     }
 }
@@ -125,7 +129,15 @@ struct Traits {
     leak: u32,
 }
 
-const TRAITS: Traits = Traits { gates: 0, edge: 5, acts: 10, refuse: 10, mms: 2, named: 5, leak: 0 };
+const TRAITS: Traits = Traits {
+    gates: 0,
+    edge: 5,
+    acts: 10,
+    refuse: 10,
+    mms: 2,
+    named: 5,
+    leak: 0,
+};
 
 struct Profile {
     name: &'static str,
@@ -134,7 +146,11 @@ struct Profile {
 }
 
 const PROFILES: &[Profile] = &[
-    Profile { name: "basic", weights: &[], traits: TRAITS },
+    Profile {
+        name: "basic",
+        weights: &[],
+        traits: TRAITS,
+    },
     Profile {
         name: "edge",
         weights: &[("iins", 160), ("start", 180), ("irem", 90)],
@@ -142,63 +158,196 @@ const PROFILES: &[Profile] = &[
     },
     Profile {
         name: "nested",
-        weights: &[("start", 220), ("end", 200), ("iins", 160), ("irem", 120), ("rb", 140)],
+        weights: &[
+            ("start", 220),
+            ("end", 200),
+            ("iins", 160),
+            ("irem", 120),
+            ("rb", 140),
+        ],
         traits: TRAITS,
     },
     Profile {
         name: "getput",
-        weights: &[("get", 140), ("get_locked", 60), ("put", 120), ("nput", 50), ("getmax", 20), ("sync", 60), ("reg", 80)],
+        weights: &[
+            ("get", 140),
+            ("get_locked", 60),
+            ("put", 120),
+            ("nput", 50),
+            ("getmax", 20),
+            ("sync", 60),
+            ("reg", 80),
+        ],
         traits: Traits { acts: 40, ..TRAITS },
     },
     Profile {
         name: "locks",
-        weights: &[("lock", 90), ("unlock", 70), ("reg", 90), ("get", 80), ("reg_locked", 60), ("get_locked", 50), ("iins_locked", 60)],
-        traits: Traits { named: 30, ..TRAITS },
+        weights: &[
+            ("lock", 90),
+            ("unlock", 70),
+            ("reg", 90),
+            ("get", 80),
+            ("reg_locked", 60),
+            ("get_locked", 50),
+            ("iins_locked", 60),
+        ],
+        traits: Traits {
+            named: 30,
+            ..TRAITS
+        },
     },
     Profile {
         name: "gates",
-        weights: &[("open", 80), ("close", 100), ("cfy", 50), ("cy", 40), ("ty", 40), ("sync", 40)],
-        traits: Traits { gates: 50, ..TRAITS },
+        weights: &[
+            ("open", 80),
+            ("close", 100),
+            ("cfy", 50),
+            ("cy", 40),
+            ("ty", 40),
+            ("sync", 40),
+        ],
+        traits: Traits {
+            gates: 50,
+            ..TRAITS
+        },
     },
     Profile {
         name: "srcu",
-        weights: &[("open", 80), ("close", 120), ("unreg", 100), ("reg", 140), ("sync", 50), ("cfy", 80), ("ty", 50), ("tlb", 60), ("start", 80), ("end", 80), ("nput", 50), ("iins", 40)],
-        traits: Traits { gates: 70, mms: 3, ..TRAITS },
+        weights: &[
+            ("open", 80),
+            ("close", 120),
+            ("unreg", 100),
+            ("reg", 140),
+            ("sync", 50),
+            ("cfy", 80),
+            ("ty", 50),
+            ("tlb", 60),
+            ("start", 80),
+            ("end", 80),
+            ("nput", 50),
+            ("iins", 40),
+        ],
+        traits: Traits {
+            gates: 70,
+            mms: 3,
+            ..TRAITS
+        },
     },
     Profile {
         name: "life",
-        weights: &[("mm", 80), ("mmput", 120), ("mmget_nz", 40), ("mmdrop", 50), ("mmgrab", 40), ("counts", 60)],
-        traits: Traits { gates: 30, mms: 5, acts: 30, ..TRAITS },
+        weights: &[
+            ("mm", 80),
+            ("mmput", 120),
+            ("mmget_nz", 40),
+            ("mmdrop", 50),
+            ("mmgrab", 40),
+            ("counts", 60),
+        ],
+        traits: Traits {
+            gates: 30,
+            mms: 5,
+            acts: 30,
+            ..TRAITS
+        },
     },
     Profile {
         name: "lifelocks",
-        weights: &[("mm", 80), ("mmput", 100), ("mmdrop", 50), ("mmgrab", 40), ("lock", 60), ("unlock", 50), ("open", 60), ("close", 40)],
-        traits: Traits { gates: 40, mms: 4, named: 25, ..TRAITS },
+        weights: &[
+            ("mm", 80),
+            ("mmput", 100),
+            ("mmdrop", 50),
+            ("mmgrab", 40),
+            ("lock", 60),
+            ("unlock", 50),
+            ("open", 60),
+            ("close", 40),
+        ],
+        traits: Traits {
+            gates: 40,
+            mms: 4,
+            named: 25,
+            ..TRAITS
+        },
     },
     Profile {
         name: "refuse",
         weights: &[("start_nb", 200), ("reg", 100), ("iins", 120)],
-        traits: Traits { refuse: 60, gates: 30, ..TRAITS },
+        traits: Traits {
+            refuse: 60,
+            gates: 30,
+            ..TRAITS
+        },
     },
     Profile {
         name: "retreat",
-        weights: &[("start", 160), ("end", 120), ("sync", 60), ("unreg", 60), ("reg", 120), ("open", 80), ("close", 120), ("iins", 60), ("irem", 40), ("rb", 40)],
-        traits: Traits { gates: 80, refuse: 90, ..TRAITS },
+        weights: &[
+            ("start", 160),
+            ("end", 120),
+            ("sync", 60),
+            ("unreg", 60),
+            ("reg", 120),
+            ("open", 80),
+            ("close", 120),
+            ("iins", 60),
+            ("irem", 40),
+            ("rb", 40),
+        ],
+        traits: Traits {
+            gates: 80,
+            refuse: 90,
+            ..TRAITS
+        },
     },
     Profile {
         name: "callbacks",
-        weights: &[("start", 200), ("reg", 90), ("get", 90), ("open", 40), ("close", 30)],
-        traits: Traits { acts: 80, gates: 30, ..TRAITS },
+        weights: &[
+            ("start", 200),
+            ("reg", 90),
+            ("get", 90),
+            ("open", 40),
+            ("close", 30),
+        ],
+        traits: Traits {
+            acts: 80,
+            gates: 30,
+            ..TRAITS
+        },
     },
     Profile {
         name: "mix",
-        weights: &[("lock", 50), ("unlock", 40), ("open", 60), ("close", 80), ("mmput", 40), ("cleanup", 4)],
-        traits: Traits { gates: 50, edge: 30, acts: 30, refuse: 20, mms: 4, named: 25, leak: 0 },
+        weights: &[
+            ("lock", 50),
+            ("unlock", 40),
+            ("open", 60),
+            ("close", 80),
+            ("mmput", 40),
+            ("cleanup", 4),
+        ],
+        traits: Traits {
+            gates: 50,
+            edge: 30,
+            acts: 30,
+            refuse: 20,
+            mms: 4,
+            named: 25,
+            leak: 0,
+        },
     },
     Profile {
         name: "dv1",
-        weights: &[("start_nb", 240), ("reg", 80), ("rb", 120), ("open", 30), ("close", 20)],
-        traits: Traits { refuse: 80, gates: 30, leak: 70, ..TRAITS },
+        weights: &[
+            ("start_nb", 240),
+            ("reg", 80),
+            ("rb", 120),
+            ("open", 30),
+            ("close", 20),
+        ],
+        traits: Traits {
+            refuse: 80,
+            gates: 30,
+            leak: 70,
+            ..TRAITS
+        },
     },
 ];
 
@@ -210,7 +359,17 @@ const RANGES: usize = 10;
 const TOKENS: usize = 10;
 const GATES: usize = 5;
 const EDGES: [&str; 11] = [
-    "0", "1", "0xfff", "0x1000", "0x7fffffffffffffff", "0x8000000000000000", "max-8191", "max-4096", "max-4095", "max-1", "max",
+    "0",
+    "1",
+    "0xfff",
+    "0x1000",
+    "0x7fffffffffffffff",
+    "0x8000000000000000",
+    "max-8191",
+    "max-4096",
+    "max-4095",
+    "max-1",
+    "max",
 ];
 
 // ------------------------------------------------------------------------------------------------------ a program
@@ -248,7 +407,11 @@ pub fn of_bytes(data: &[u8]) -> Program {
 }
 
 fn hex(value: u64) -> String {
-    if value == 0 { "0".to_owned() } else { format!("{value:#x}") }
+    if value == 0 {
+        "0".to_owned()
+    } else {
+        format!("{value:#x}")
+    }
 }
 
 impl<'a> Generator<'a> {
@@ -263,7 +426,10 @@ impl<'a> Generator<'a> {
                 _ => weight,
             }
         };
-        let weights = KINDS.iter().map(|(_, name, default)| weight(name, *default)).collect();
+        let weights = KINDS
+            .iter()
+            .map(|(_, name, default)| weight(name, *default))
+            .collect();
         let patience = [3, 6, 10][choices.below(3)];
         Self {
             choices,
@@ -281,7 +447,9 @@ impl<'a> Generator<'a> {
     }
 
     fn add(&mut self, line: String) {
-        self.runner.source_line(&line).expect("a line of ours is well-formed");
+        self.runner
+            .source_line(&line)
+            .expect("a line of ours is well-formed");
         self.lines.push(line);
     }
 
@@ -324,7 +492,16 @@ impl<'a> Generator<'a> {
 
     fn length(&mut self) -> String {
         if self.choices.percent(self.traits.edge) {
-            let odd = ["0", "1", "max", "max-1", "max-4096", "max-8191", "0x8000000000000000", "0x7fffffffffffffff"];
+            let odd = [
+                "0",
+                "1",
+                "max",
+                "max-1",
+                "max-4096",
+                "max-8191",
+                "0x8000000000000000",
+                "0x7fffffffffffffff",
+            ];
             return odd[self.choices.below(odd.len())].to_owned();
         }
         hex([1, 0x1000, 0x1000, 0x1001, 0x2000, 0x4000, 0x6000, 0x10000][self.choices.below(8)])
@@ -341,7 +518,11 @@ impl<'a> Generator<'a> {
             };
             (0..world.mms.len()).filter(suits).collect()
         };
-        let m = if self.wrong() { Some(self.choices.below(6)) } else { self.choices.pick(&live) };
+        let m = if self.wrong() {
+            Some(self.choices.below(6))
+        } else {
+            self.choices.pick(&live)
+        };
         m.map(|m| format!("m{m}"))
     }
 
@@ -361,23 +542,40 @@ impl<'a> Generator<'a> {
         self.choices.pick(&quiet).map(|m| format!("m{m}"))
     }
 
-    fn free_slot(&mut self, prefix: char, taken: impl Fn(&World, usize) -> bool, limit: usize) -> Option<String> {
+    fn free_slot(
+        &mut self,
+        prefix: char,
+        taken: impl Fn(&World, usize) -> bool,
+        limit: usize,
+    ) -> Option<String> {
         let wrong = self.wrong();
-        let slots: Vec<usize> = (0..limit).filter(|slot| taken(&self.world(), *slot) == wrong).collect();
-        self.choices.pick(&slots).map(|slot| format!("{prefix}{slot}"))
+        let slots: Vec<usize> = (0..limit)
+            .filter(|slot| taken(&self.world(), *slot) == wrong)
+            .collect();
+        self.choices
+            .pick(&slots)
+            .map(|slot| format!("{prefix}{slot}"))
     }
 
     /// A slot whose object suits.
-    fn used_slot(&mut self, prefix: char, suits: impl Fn(&World, usize) -> Option<bool>) -> Option<String> {
+    fn used_slot(
+        &mut self,
+        prefix: char,
+        suits: impl Fn(&World, usize) -> Option<bool>,
+    ) -> Option<String> {
         if self.wrong() {
             return Some(format!("{prefix}{}", self.choices.below(12)));
         }
         let any = self.wrong();
         let slots: Vec<usize> = {
             let world = self.world();
-            (0..60).filter(|slot| suits(&world, *slot).is_some_and(|good| good || any)).collect()
+            (0..60)
+                .filter(|slot| suits(&world, *slot).is_some_and(|good| good || any))
+                .collect()
         };
-        self.choices.pick(&slots).map(|slot| format!("{prefix}{slot}"))
+        self.choices
+            .pick(&slots)
+            .map(|slot| format!("{prefix}{slot}"))
     }
 
     fn live_list(world: &World, object: Option<usize>) -> Option<&crate::world::ListObject> {
@@ -390,19 +588,27 @@ impl<'a> Generator<'a> {
         }
         let suitable: Vec<usize> = {
             let world = self.world();
-            let sets = if prefix == 'p' { &world.isets } else { &world.sets };
+            let sets = if prefix == 'p' {
+                &world.isets
+            } else {
+                &world.sets
+            };
             let suits = |id: &usize| {
                 let set = sets[*id].as_ref();
                 set.is_some_and(|set| needs.iter().all(|op| set.ops.has(*op)))
             };
             (0..8).filter(suits).collect()
         };
-        self.choices.pick(&suitable).map(|id| format!("{prefix}{id}"))
+        self.choices
+            .pick(&suitable)
+            .map(|id| format!("{prefix}{id}"))
     }
 
     fn threads(&self, suits: impl Fn(&crate::world::Named) -> bool) -> Vec<usize> {
         let world = self.world();
-        (0..NAMED).filter(|thread| suits(&world.threads[*thread])).collect()
+        (0..NAMED)
+            .filter(|thread| suits(&world.threads[*thread]))
+            .collect()
     }
 
     /// The line, sometimes on a named thread.
@@ -413,7 +619,11 @@ impl<'a> Generator<'a> {
         // With a range of its own it may wait for itself, for ever.
         let any = !may_wait_for_range || self.choices.percent(3);
         let idle = self.threads(|thread| !thread.busy && (any || thread.ranges == 0));
-        let thread = if self.wrong() { Some(self.choices.below(NAMED)) } else { self.choices.pick(&idle) };
+        let thread = if self.wrong() {
+            Some(self.choices.below(NAMED))
+        } else {
+            self.choices.pick(&idle)
+        };
         thread.map_or(line.clone(), |thread| format!("t{thread}: {line}"))
     }
 
@@ -431,7 +641,9 @@ impl<'a> Generator<'a> {
 
     fn values(&mut self, pool: &[i64]) -> String {
         let count = 1 + self.choices.below(4);
-        let values: Vec<String> = (0..count).map(|_| pool[self.choices.below(pool.len())].to_string()).collect();
+        let values: Vec<String> = (0..count)
+            .map(|_| pool[self.choices.below(pool.len())].to_string())
+            .collect();
         values.join(",")
     }
 
@@ -450,7 +662,11 @@ impl<'a> Generator<'a> {
         if self.choices.percent(70) {
             chosen.push(("rel", "rel".to_owned()));
         }
-        for (name, pool) in [("cfy", [0, 0, 1, 2]), ("cy", [0, 0, 1, 4]), ("ty", [0, 0, 1, 3])] {
+        for (name, pool) in [
+            ("cfy", [0, 0, 1, 2]),
+            ("cy", [0, 0, 1, 4]),
+            ("ty", [0, 0, 1, 3]),
+        ] {
             if self.choices.percent(60) {
                 chosen.push((name, format!("{name}={}", self.values(&pool))));
             }
@@ -467,7 +683,11 @@ impl<'a> Generator<'a> {
         }
         if self.choices.percent(65) {
             let fails = self.choices.percent(15);
-            let values = if fails { format!("={}", self.values(&[-12, -22, 0])) } else { String::new() };
+            let values = if fails {
+                format!("={}", self.values(&[-12, -22, 0]))
+            } else {
+                String::new()
+            };
             chosen.push(("alloc", format!("alloc{values}")));
             chosen.push(("free", "free".to_owned()));
         } else if self.choices.percent(50) {
@@ -479,7 +699,11 @@ impl<'a> Generator<'a> {
     fn start_and_end(&mut self, chosen: &mut Vec<(&'static str, String)>) {
         if self.choices.percent(75) {
             let refuses = self.choices.percent(self.traits.refuse);
-            let values = if refuses { format!("={}", self.values(&[0, 0, -11, -11, -22, 5])) } else { String::new() };
+            let values = if refuses {
+                format!("={}", self.values(&[0, 0, -11, -11, -22, 5]))
+            } else {
+                String::new()
+            };
             chosen.push(("start", format!("start{values}")));
         }
         if self.choices.percent(70) {
@@ -503,13 +727,21 @@ impl<'a> Generator<'a> {
                 words.push(format!("gate={name}:{}", self.choices.below(GATES)));
             }
         }
-        let acting: Vec<&str> = chosen.iter().map(|(name, _)| *name).filter(|name| !matches!(*name, "alloc" | "free")).collect();
+        let acting: Vec<&str> = chosen
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| !matches!(*name, "alloc" | "free"))
+            .collect();
         if !acting.is_empty() && self.choices.percent(self.traits.acts) {
             let name = self.choices.pick(&acting)?;
             words.push(format!("act={name}:{}", self.act(has("free"))));
         }
         words.truncate(11);
-        Some(format!("ops o{slot} {}", words.join(" ")).trim_end().to_owned())
+        Some(
+            format!("ops o{slot} {}", words.join(" "))
+                .trim_end()
+                .to_owned(),
+        )
     }
 
     fn define_intervals(&mut self) -> Option<String> {
@@ -556,12 +788,17 @@ impl<'a> Generator<'a> {
     fn line_populate(&mut self) -> Option<String> {
         let (live, ends) = {
             let world = self.world();
-            let live: Vec<usize> = (0..world.mms.len()).filter(|m| world.mms[*m].live && world.mms[*m].users > 0).collect();
+            let live: Vec<usize> = (0..world.mms.len())
+                .filter(|m| world.mms[*m].live && world.mms[*m].users > 0)
+                .collect();
             let free = |r: &usize| {
                 let range = &world.ranges[*r];
                 range.active && !range.busy && !range.locked
             };
-            let ends: Vec<(usize, usize)> = (0..RANGES).filter(free).map(|r| (r, world.ranges[r].m)).collect();
+            let ends: Vec<(usize, usize)> = (0..RANGES)
+                .filter(free)
+                .map(|r| (r, world.ranges[r].m))
+                .collect();
             (live, ends)
         };
         let m = self.choices.pick(&live)?;
@@ -590,7 +827,11 @@ impl<'a> Generator<'a> {
             return None;
         }
         let dead: Vec<usize> = (0..6).filter(|m| !live[*m]).collect();
-        let m = if self.wrong() { Some(self.choices.below(6)) } else { self.choices.pick(&dead) };
+        let m = if self.wrong() {
+            Some(self.choices.below(6))
+        } else {
+            self.choices.pick(&dead)
+        };
         let mm = format!("m{}", m?);
         self.new_mm(&mm);
         Some(format!("has {mm}"))
@@ -600,7 +841,11 @@ impl<'a> Generator<'a> {
         // The last user goes less often, and rarely while the last reference goes with it.
         let mut live = Vec::new();
         for (m, slot) in self.world().mms.iter().enumerate() {
-            let weight = if slot.users > 1 { 6 } else { 1 + usize::from(slot.count > 0) };
+            let weight = if slot.users > 1 {
+                6
+            } else {
+                1 + usize::from(slot.count > 0)
+            };
             if slot.live && slot.users > 0 {
                 live.extend(std::iter::repeat_n(m, weight));
             }
@@ -613,12 +858,20 @@ impl<'a> Generator<'a> {
         let at_least = if self.choices.percent(30) { 1 } else { 2 };
         let live: Vec<usize> = {
             let world = self.world();
-            (0..world.mms.len()).filter(|m| world.mms[*m].live && world.mms[*m].count >= at_least).collect()
+            (0..world.mms.len())
+                .filter(|m| world.mms[*m].live && world.mms[*m].count >= at_least)
+                .collect()
         };
         self.choices.pick(&live).map(|m| format!("mmdrop m{m}"))
     }
 
-    fn registration(&mut self, name: &str, prefix: char, needs: &[Op], mm: Option<String>) -> Option<String> {
+    fn registration(
+        &mut self,
+        name: &str,
+        prefix: char,
+        needs: &[Op],
+        mm: Option<String>,
+    ) -> Option<String> {
         let taken = move |world: &World, slot: usize| match prefix {
             'n' => world.n[slot].is_some(),
             _ => world.h[slot].is_some(),
@@ -641,7 +894,12 @@ impl<'a> Generator<'a> {
             None => self.mm(false)?,
         };
         let slot = self.free_slot('i', |world, slot| world.i[slot].is_some(), 14)?;
-        let rest = format!("{slot} {mm} {} {} {}", self.address(), self.length(), self.set('p', &[])?);
+        let rest = format!(
+            "{slot} {mm} {} {} {}",
+            self.address(),
+            self.length(),
+            self.set('p', &[])?
+        );
         let without_users = {
             let slot = &self.world().mms[number(&mm[1..]) as usize];
             slot.live && slot.users == 0 && slot.itree_on
@@ -656,7 +914,10 @@ impl<'a> Generator<'a> {
         let mm = self.mm(true)?;
         let slot = self.free_slot('i', |world, slot| world.i[slot].is_some(), 14)?;
         let (address, length) = (self.address(), self.length());
-        let line = format!("iins_locked {slot} {mm} {address} {length} {}", self.set('p', &[])?);
+        let line = format!(
+            "iins_locked {slot} {mm} {address} {length} {}",
+            self.set('p', &[])?
+        );
         Some(self.locked_form(line, &mm))
     }
 
@@ -668,7 +929,9 @@ impl<'a> Generator<'a> {
     }
 
     fn used_h(&mut self) -> Option<String> {
-        self.used_slot('h', |world, slot| Some(Self::live_list(world, world.h[slot])?.state == Life::Live))
+        self.used_slot('h', |world, slot| {
+            Some(Self::live_list(world, world.h[slot])?.state == Life::Live)
+        })
     }
 
     fn used_i(&mut self, without_readers: bool) -> Option<String> {
@@ -680,7 +943,9 @@ impl<'a> Generator<'a> {
 
     fn line_rb(&mut self) -> Option<String> {
         let wrong = self.wrong();
-        let free: Vec<usize> = (0..TOKENS).filter(|k| wrong || !self.world().tokens[*k].busy).collect();
+        let free: Vec<usize> = (0..TOKENS)
+            .filter(|k| wrong || !self.world().tokens[*k].busy)
+            .collect();
         let token = self.choices.pick(&free)?;
         let line = format!("rb k{token} {}", self.used_i(false)?);
         Some(self.on_thread(line, true))
@@ -706,8 +971,15 @@ impl<'a> Generator<'a> {
         let busy = |world: &World, r: usize| world.ranges[r].active || world.ranges[r].busy;
         let slot = self.free_slot('r', busy, RANGES)?;
         let bounds = self.bounds();
-        let owner = if self.choices.percent(60) { "-" } else { ["0", "7", "42"][self.choices.below(3)] };
-        let (event, flags) = (self.choices.below(8), [0, 0, 1, 2, 6][self.choices.below(5)]);
+        let owner = if self.choices.percent(60) {
+            "-"
+        } else {
+            ["0", "7", "42"][self.choices.below(3)]
+        };
+        let (event, flags) = (
+            self.choices.below(8),
+            [0, 0, 1, 2, 6][self.choices.below(5)],
+        );
         let line = format!("{name} {slot} {mm} {bounds} {event} {flags} {owner}");
         let m = Some(number(&mm[1..]) as usize);
         let holders = self.threads(|thread| !thread.busy && (thread.rl == m || thread.wl == m));
@@ -720,7 +992,9 @@ impl<'a> Generator<'a> {
     fn line_end(&mut self) -> Option<String> {
         let active: Vec<usize> = {
             let world = self.world();
-            (0..RANGES).filter(|r| world.ranges[*r].active && !world.ranges[*r].busy).collect()
+            (0..RANGES)
+                .filter(|r| world.ranges[*r].active && !world.ranges[*r].busy)
+                .collect()
         };
         let r = self.choices.pick(&active)?;
         let owner = {
@@ -746,7 +1020,8 @@ impl<'a> Generator<'a> {
 
     fn line_lock(&mut self) -> Option<String> {
         let wrong = self.wrong();
-        let idle = self.threads(|thread| !thread.busy && (wrong || thread.rl.or(thread.wl).is_none()));
+        let idle =
+            self.threads(|thread| !thread.busy && (wrong || thread.rl.or(thread.wl).is_none()));
         let thread = self.choices.pick(&idle)?;
         let how = ['r', 'r', 'r', 'w'][self.choices.below(4)];
         Some(format!("t{thread}: lock {how} {}", self.mm(true)?))
@@ -754,7 +1029,9 @@ impl<'a> Generator<'a> {
 
     fn line_unlock(&mut self) -> Option<String> {
         let wrong = self.wrong();
-        let owners = self.threads(|thread| !thread.busy && thread.rl.or(thread.wl).is_some() && (wrong || thread.ranges == 0));
+        let owners = self.threads(|thread| {
+            !thread.busy && thread.rl.or(thread.wl).is_some() && (wrong || thread.ranges == 0)
+        });
         let thread = self.choices.pick(&owners)?;
         let holds = self.world().threads[thread];
         Some(format!("t{thread}: unlock m{}", holds.rl.or(holds.wl)?))
@@ -762,9 +1039,13 @@ impl<'a> Generator<'a> {
 
     fn line_open(&mut self) -> Option<String> {
         let gates: Vec<_> = self.world().gates[..GATES].to_vec();
-        let waited: Vec<usize> = (0..GATES).filter(|g| gates[*g].closed && gates[*g].waiter).collect();
+        let waited: Vec<usize> = (0..GATES)
+            .filter(|g| gates[*g].closed && gates[*g].waiter)
+            .collect();
         let closed: Vec<usize> = (0..GATES).filter(|g| gates[*g].closed).collect();
-        let g = self.choices.pick(if waited.is_empty() { &closed } else { &waited })?;
+        let g = self
+            .choices
+            .pick(if waited.is_empty() { &closed } else { &waited })?;
         Some(format!("open g{g}"))
     }
 
@@ -772,8 +1053,12 @@ impl<'a> Generator<'a> {
         let used: Vec<usize> = {
             let world = self.world();
             let sets = world.sets.iter().chain(&world.isets).flatten();
-            let gates: Vec<usize> = sets.flat_map(|set| (0..OPS).filter_map(|op| set.gate[op])).collect();
-            (0..GATES).filter(|g| gates.contains(g) && !world.gates[*g].closed).collect()
+            let gates: Vec<usize> = sets
+                .flat_map(|set| (0..OPS).filter_map(|op| set.gate[op]))
+                .collect();
+            (0..GATES)
+                .filter(|g| gates.contains(g) && !world.gates[*g].closed)
+                .collect()
         };
         self.choices.pick(&used).map(|g| format!("close g{g}"))
     }
@@ -800,22 +1085,34 @@ impl<'a> Generator<'a> {
             Kind::Counts => self.mm(false).map(|mm| format!("counts {mm}")),
             Kind::Reg => self.registration("reg", 'n', &[], None),
             Kind::RegLocked => self.registration("reg_locked", 'n', &[], None),
-            Kind::Unreg => self.used_n().map(|n| self.on_thread(format!("unreg {n}"), true)),
-            Kind::Nput => self.used_n().map(|n| self.on_thread(format!("nput {n}"), false)),
+            Kind::Unreg => self
+                .used_n()
+                .map(|n| self.on_thread(format!("unreg {n}"), true)),
+            Kind::Nput => self
+                .used_n()
+                .map(|n| self.on_thread(format!("nput {n}"), false)),
             Kind::Get => self.registration("get", 'h', &[Op::Alloc, Op::Free], None),
             Kind::GetLocked => self.registration("get_locked", 'h', &[Op::Alloc, Op::Free], None),
-            Kind::Put => self.used_h().map(|h| self.on_thread(format!("put {h}"), false)),
+            Kind::Put => self
+                .used_h()
+                .map(|h| self.on_thread(format!("put {h}"), false)),
             Kind::Getmax => self.used_h().map(|h| format!("getmax {h}")),
             Kind::Sync => Some(self.on_thread("sync".to_owned(), true)),
             Kind::Iins => self.iins(None),
             Kind::IinsLocked => self.iins_locked(),
-            Kind::Irem => self.used_i(true).map(|i| self.on_thread(format!("irem {i}"), true)),
+            Kind::Irem => self
+                .used_i(true)
+                .map(|i| self.on_thread(format!("irem {i}"), true)),
             Kind::Rb => self.line_rb(),
             Kind::Rr => self.token().map(|k| format!("rr {k}")),
             Kind::Cr => self.token().map(|k| format!("cr {k}")),
             Kind::Start => self.start("start"),
             Kind::StartNb => {
-                let name = if self.choices.percent(self.traits.leak) { "start_nb!" } else { "start_nb" };
+                let name = if self.choices.percent(self.traits.leak) {
+                    "start_nb!"
+                } else {
+                    "start_nb"
+                };
                 self.start(name)
             }
             Kind::End => self.line_end(),
@@ -886,10 +1183,14 @@ impl<'a> Generator<'a> {
             let line = self.line_cleanup();
             self.add(line);
         }
-        self.runner.cleanup("").expect("lines of ours are well-formed");
+        self.runner
+            .cleanup("")
+            .expect("lines of ours are well-formed");
         let ends_cleanly = {
             let world = self.world();
-            !self.runner.stopped() && world.pending.is_empty() && !world.mms.iter().any(|slot| slot.live)
+            !self.runner.stopped()
+                && world.pending.is_empty()
+                && !world.mms.iter().any(|slot| slot.live)
         };
         Program {
             ends_cleanly,

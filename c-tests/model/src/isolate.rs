@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,13 +50,20 @@ impl Shared {
     fn get(&self) -> String {
         // ORDERING: Relaxed: as above.
         let length = self.length.swap(0, Ordering::Relaxed) as usize;
-        let bytes: Vec<u8> = self.text[..length].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
+        let bytes: Vec<u8> = self.text[..length]
+            .iter()
+            .map(|byte| byte.load(Ordering::Relaxed))
+            .collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Tells of a difference.
     pub fn put_difference(&self, difference: &Difference) {
-        let Difference { step, expected, got } = difference;
+        let Difference {
+            step,
+            expected,
+            got,
+        } = difference;
         self.put(&format!("{step}\0{expected}\0{got}"));
     }
 
@@ -114,7 +121,10 @@ impl Child {
         Some(if libc::WIFEXITED(status) {
             End::Exit(libc::WEXITSTATUS(status))
         } else {
-            End::Badly(format!("the process died of signal {}", libc::WTERMSIG(status)))
+            End::Badly(format!(
+                "the process died of signal {}",
+                libc::WTERMSIG(status)
+            ))
         })
     }
 

@@ -128,7 +128,11 @@ impl Line {
             text.push_str(&arg[..arg.len().min(60)]);
         }
         let given = i32::try_from(args.len()).unwrap_or(i32::MAX);
-        if if count >= 0 { given != count } else { given < 1 } {
+        if if count >= 0 {
+            given != count
+        } else {
+            given < 1
+        } {
             return Err(text);
         }
         Ok(Some(Self {
@@ -156,12 +160,18 @@ pub fn number(text: &str) -> u64 {
         None if lower.starts_with('0') => (8, lower.as_str()),
         None => (10, lower.as_str()),
     };
-    let valid = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
+    let valid = digits
+        .find(|c: char| !c.is_digit(radix))
+        .unwrap_or(digits.len());
     let value = match &digits[..valid] {
         "" => 0,
         digits => u64::from_str_radix(digits, radix).unwrap_or(u64::MAX),
     };
-    if negative { value.wrapping_neg() } else { value }
+    if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    }
 }
 
 /// `n5` or `5` -> 5; `None` if it is no number below the limit.
@@ -185,7 +195,10 @@ impl Returns {
     fn parse(text: &str) -> Self {
         let values = text.split(',').filter(|value| !value.is_empty());
         Self {
-            values: values.take(VALUES).map(|value| number(value).cast_signed()).collect(),
+            values: values
+                .take(VALUES)
+                .map(|value| number(value) as i64)
+                .collect(),
             at: 0,
         }
     }
@@ -255,7 +268,8 @@ pub struct OpSet {
 
 fn callback(name: &str) -> Result<Op, Bad> {
     let at = NAMES.iter().position(|known| *known == name);
-    at.map(|at| ALL[at]).ok_or_else(|| "callback name".to_owned())
+    at.map(|at| ALL[at])
+        .ok_or_else(|| "callback name".to_owned())
 }
 
 impl OpSet {
@@ -315,17 +329,29 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_c() {
-        let cases = [("0", 0), ("12", 12), ("0x1f", 31), ("010", 8), ("max", u64::MAX), ("max-5", u64::MAX - 5)];
+        let cases = [
+            ("0", 0),
+            ("12", 12),
+            ("0x1f", 31),
+            ("010", 8),
+            ("max", u64::MAX),
+            ("max-5", u64::MAX - 5),
+        ];
         for (text, value) in cases {
             assert_eq!(number(text), value, "{text}");
         }
-        assert_eq!(number("-11").cast_signed(), -11);
+        assert_eq!(number("-11") as i64, -11);
     }
 
     #[test]
     fn a_line_is_read_and_printed() {
-        let line = Line::parse(" t3: start_nb! r1  m0 0 max 3 1 - # x").unwrap().unwrap();
-        assert_eq!((line.thread, line.forced, line.verb), (Some(3), true, Verb::StartNb));
+        let line = Line::parse(" t3: start_nb! r1  m0 0 max 3 1 - # x")
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (line.thread, line.forced, line.verb),
+            (Some(3), true, Verb::StartNb)
+        );
         assert_eq!(line.text, "t3: start_nb! r1 m0 0 max 3 1 -");
         assert!(Line::parse("  # nothing").unwrap().is_none());
         assert!(Line::parse("start r1").is_err());

@@ -48,13 +48,20 @@ fn shrinker() -> &'static Mutex<Server> {
 /// Panics with the shortest program that shows the difference, if there is one.
 fn judge(lines: &[String], verdict: Verdict) {
     let Some(difference) = verdict.difference else {
-        assert!(!verdict.tainted, "operations in progress are left:\n{}", lines.join("\n"));
+        assert!(
+            !verdict.tainted,
+            "operations in progress are left:\n{}",
+            lines.join("\n")
+        );
         return;
     };
     let mut server = shrinker().lock().unwrap_or_else(PoisonError::into_inner);
     let short = server.ask(&lines.join("\n"));
     if short.is_empty() {
-        panic!("the library differs, after earlier programs only:\n{}", shrink::story(lines, &difference));
+        panic!(
+            "the library differs, after earlier programs only:\n{}",
+            shrink::story(lines, &difference)
+        );
     }
     panic!("the library differs from the contract:\n{short}");
 }
@@ -85,6 +92,9 @@ pub fn run_bytes(data: &[u8]) {
     shrinker();
     let program = generate::of_bytes(data);
     if program.ends_cleanly {
-        judge(&program.lines, library::run(&program.lines, program.steps, Mode::Fast));
+        judge(
+            &program.lines,
+            library::run(&program.lines, program.steps, Mode::Fast),
+        );
     }
 }

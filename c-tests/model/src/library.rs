@@ -65,7 +65,14 @@ unsafe extern "C" {
     safe fn mn_put(o: List);
     safe fn mn_synchronize();
     safe fn mn_get(mm: Mm, set: usize, locked: bool, id: &mut usize) -> c_long;
-    safe fn mn_insert(o: Interval, mm: Mm, start: c_ulong, length: c_ulong, set: usize, locked: bool) -> c_long;
+    safe fn mn_insert(
+        o: Interval,
+        mm: Mm,
+        start: c_ulong,
+        length: c_ulong,
+        set: usize,
+        locked: bool,
+    ) -> c_long;
     safe fn mn_remove(o: Interval);
     safe fn mn_read_begin(o: Interval) -> c_ulong;
     safe fn mn_read_retry(o: Interval, seq: c_ulong) -> bool;
@@ -78,7 +85,16 @@ unsafe extern "C" {
     safe fn mn_interval_empty(o: Interval) -> bool;
     safe fn mn_interval_item_untouched(o: Interval) -> bool;
     safe fn mn_interval_ops(o: Interval) -> usize;
-    safe fn mn_range_init(slot: usize, mm: Mm, start: c_ulong, end: c_ulong, flags: c_uint, event: c_int, owned: bool, owner: c_ulong);
+    safe fn mn_range_init(
+        slot: usize,
+        mm: Mm,
+        start: c_ulong,
+        end: c_ulong,
+        flags: c_uint,
+        event: c_int,
+        owned: bool,
+        owner: c_ulong,
+    );
     safe fn mn_start(slot: usize);
     safe fn mn_start_nonblock(slot: usize) -> c_long;
     safe fn mn_end(slot: usize);
@@ -91,7 +107,7 @@ unsafe extern "C" {
 }
 
 fn mm_of(handle: usize) -> Mm {
-    handle as Mm
+    std::ptr::with_exposed_provenance_mut(handle)
 }
 
 // -------------------------------------------------------------------------------------------------- shared state
@@ -137,28 +153,22 @@ fn list(id: usize) -> List {
     let mut memory = hold(&MEMORY);
     while memory.lists.len() <= id {
         let next = memory.lists.len();
-        memory.lists.push(mn_list_new(next).addr_());
+        memory.lists.push(address(mn_list_new(next)));
     }
-    memory.lists[id] as List
+    std::ptr::with_exposed_provenance_mut(memory.lists[id])
 }
 
 fn interval(id: usize) -> Interval {
     let mut memory = hold(&MEMORY);
     while memory.intervals.len() <= id {
         let next = memory.intervals.len();
-        memory.intervals.push(mn_interval_new(next).addr_());
+        memory.intervals.push(address(mn_interval_new(next)));
     }
-    memory.intervals[id] as Interval
+    std::ptr::with_exposed_provenance_mut(memory.intervals[id])
 }
 
-trait Addr {
-    fn addr_(self) -> usize;
-}
-
-impl<T> Addr for *mut T {
-    fn addr_(self) -> usize {
-        self.expose_provenance()
-    }
+fn address<T>(pointer: *mut T) -> usize {
+    pointer.expose_provenance()
 }
 
 // ------------------------------------------------------------------------------------------------ what the shim calls
@@ -215,7 +225,12 @@ fn run_act(at: Option<usize>, act: Act, call: &Call) {
                 world().emit(at, format_args!("    act put"));
             }
         }
-        Act::Insert { i, p, start, length } => {
+        Act::Insert {
+            i,
+            p,
+            start,
+            length,
+        } => {
             let m = world().mm_of_act(at, call);
             let Some(object) = world().act_insert(at, m, i, p) else {
                 return;
@@ -233,14 +248,26 @@ fn run_act(at: Option<usize>, act: Act, call: &Call) {
 
 #[unsafe(no_mangle)]
 extern "C" fn mn_on_list(op: c_int, id: usize, mm: Mm, a: c_ulong, b: c_ulong) -> c_long {
-    let (op, mm) = (op_of(op), mm.addr_());
+    let (op, mm) = (op_of(op), address(mm));
     let args = match op {
         Op::Release => Args::Mm { mm },
         Op::TestYoung => Args::Address { mm, address: a },
-        Op::ChangePte => Args::Pte { mm, address: a, pte: b },
-        _ => Args::Span { mm, start: a, end: b },
+        Op::ChangePte => Args::Pte {
+            mm,
+            address: a,
+            pte: b,
+        },
+        _ => Args::Span {
+            mm,
+            start: a,
+            end: b,
+        },
     };
-    callback(&Call { op, subject: id, args })
+    callback(&Call {
+        op,
+        subject: id,
+        args,
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -255,21 +282,32 @@ extern "C" fn mn_on_range(
     owner: c_ulong,
     cur_seq: c_ulong,
 ) -> c_long {
-    let range = Range { mm: mm.addr_(), start, end, flags, event, owner };
+    let range = Range {
+        mm: address(mm),
+        start,
+        end,
+        flags,
+        event,
+        owner,
+    };
     let args = Args::Range { range, cur_seq };
-    callback(&Call { op: op_of(op), subject: id, args })
+    callback(&Call {
+        op: op_of(op),
+        subject: id,
+        args,
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn mn_on_alloc(mm: Mm) -> *mut c_void {
     let at = AT.get();
-    let made = world().alloc(at, mm.addr_());
+    let made = world().alloc(at, address(mm));
     match made {
         Ok((object, gate)) => {
             pass_gate(at, gate);
             list(object).cast()
         }
-        Err(error) => std::ptr::without_provenance_mut(error.cast_unsigned() as usize),
+        Err(error) => std::ptr::without_provenance_mut(error as usize),
     }
 }
 
@@ -289,7 +327,9 @@ const BUG: c_int = 2;
 #[unsafe(no_mangle)]
 extern "C" fn mn_on_report(kind: c_int, rule: *const c_char) {
     // SAFETY: The library's promise in report.h: valid until the handler returns.
-    let rule = unsafe { CStr::from_ptr(rule) }.to_string_lossy().into_owned();
+    let rule = unsafe { CStr::from_ptr(rule) }
+        .to_string_lossy()
+        .into_owned();
     if kind == WARN {
         hold(&WARNINGS).push(rule);
     } else if kind == BUG {
@@ -301,13 +341,18 @@ extern "C" fn mn_on_report(kind: c_int, rule: *const c_char) {
 fn end_in_bug(rule: String) -> ! {
     let step = STEP.load(Ordering::SeqCst);
     let expected = expected_step(step);
-    let agreed = expected.as_ref().is_some_and(|step| step.bug.as_ref() == Some(&rule));
+    let agreed = expected
+        .as_ref()
+        .is_some_and(|step| step.bug.as_ref() == Some(&rule));
     let difference = (!agreed).then(|| Difference {
         step,
         expected: expected.map_or(String::new(), |step| told(&step)),
         got: format!("{}BUG {rule}\n", outputs()),
     });
-    answer(Verdict { difference, tainted: true });
+    answer(Verdict {
+        difference,
+        tainted: true,
+    });
     loop {
         thread::park();
     }
@@ -351,7 +396,10 @@ pub struct Verdict {
 }
 
 fn told(step: &Step) -> String {
-    let bug = step.bug.as_ref().map_or(String::new(), |rule| format!("BUG {rule}\n"));
+    let bug = step
+        .bug
+        .as_ref()
+        .map_or(String::new(), |rule| format!("BUG {rule}\n"));
     format!("{}{bug}", step.text)
 }
 
@@ -383,7 +431,10 @@ fn stuck() {
         expected: expected_step(step).map_or(String::new(), |step| told(&step)),
         got: format!("{}  BLOCKED (or woken too late)\n", outputs()),
     });
-    answer(Verdict { difference, tainted: true });
+    answer(Verdict {
+        difference,
+        tainted: true,
+    });
 }
 
 struct Compare {
@@ -433,7 +484,10 @@ fn pool_thread() {
     baton::wait_for_work();
     loop {
         let mut work = hold(&WORK);
-        let mine = work.iter().position(|(thread, _)| *thread == me).expect("given work");
+        let mine = work
+            .iter()
+            .position(|(thread, _)| *thread == me)
+            .expect("given work");
         let (_, at) = work.swap_remove(mine);
         drop(work);
         run_call(at);
@@ -442,10 +496,16 @@ fn pool_thread() {
 }
 
 fn on_thread(at: usize) {
-    let idle = hold(&POOL).iter().copied().find(|thread| baton::is_idle(*thread));
+    let idle = hold(&POOL)
+        .iter()
+        .copied()
+        .find(|thread| baton::is_idle(*thread));
     let number = idle.unwrap_or_else(|| {
         let before = hold(&POOL).len();
-        thread::Builder::new().stack_size(256 << 10).spawn(pool_thread).expect("a thread");
+        thread::Builder::new()
+            .stack_size(256 << 10)
+            .spawn(pool_thread)
+            .expect("a thread");
         loop {
             let last = hold(&POOL).get(before).copied();
             if let Some(number) = last.filter(|number| baton::is_idle(*number)) {
@@ -495,7 +555,9 @@ impl Backend for Library {
         let op = world().operations[at].clone();
         match op.line.verb {
             Verb::Ops => {
-                let members = world().sets[op.set].as_ref().map_or(0, |set| set.ops.members);
+                let members = world().sets[op.set]
+                    .as_ref()
+                    .map_or(0, |set| set.ops.members);
                 mn_define_ops(op.set, members.into());
             }
             Verb::Iops => mn_define_interval_ops(op.set),
@@ -561,7 +623,7 @@ fn value(value: u64) -> Outcome {
 fn call(op: &Operation, mm: Mm) -> Outcome {
     let [first, second] = op.numbers;
     match op.line.verb {
-        Verb::Mm => return value(mn_mm_alloc().addr_() as u64),
+        Verb::Mm => return value(address(mn_mm_alloc()) as u64),
         Verb::Mmget => mn_mmget(mm),
         Verb::MmgetNz => return ret(mn_mmget_not_zero(mm).into()),
         Verb::Mmput => mn_mmput(mm),
@@ -590,8 +652,11 @@ fn call(op: &Operation, mm: Mm) -> Outcome {
         Verb::Has => return ret(mn_has(mm).into()),
         Verb::Counts => {
             mn_synchronize();
-            let value = mn_mm_count(mm).cast_unsigned();
-            return Outcome { value, ..ret(mn_mm_users(mm)) };
+            let value = mn_mm_count(mm) as u64;
+            return Outcome {
+                value,
+                ..ret(mn_mm_users(mm))
+            };
         }
         Verb::Ops | Verb::Iops | Verb::Open | Verb::Close => (),
     }
@@ -616,7 +681,10 @@ fn register(op: &Operation, mm: Mm) -> Outcome {
     let object = list(op.object);
     let result = locked(op, mm, |form| mn_register(object, mm, op.set, form));
     let value = u64::from(result != 0 || mn_list_is_of(object, mm, op.set));
-    Outcome { value, ..ret(result) }
+    Outcome {
+        value,
+        ..ret(result)
+    }
 }
 
 fn get(op: &Operation, mm: Mm) -> Outcome {
@@ -647,9 +715,11 @@ fn getmax(op: &Operation, mm: Mm) -> Outcome {
 fn insert(op: &Operation, mm: Mm) -> Outcome {
     let [start, length] = op.numbers;
     let object = interval(op.object);
-    let result = locked(op, mm, |form| mn_insert(object, mm, start, length, op.set, form));
+    let result = locked(op, mm, |form| {
+        mn_insert(object, mm, start, length, op.set, form)
+    });
     let fields = Fields {
-        mm: Some(mn_interval_mm(object).addr_()),
+        mm: Some(address(mn_interval_mm(object))),
         set: Some(mn_interval_ops(object)),
         start: mn_interval_start(object),
         last: mn_interval_last(object),
@@ -658,11 +728,21 @@ fn insert(op: &Operation, mm: Mm) -> Outcome {
         item_untouched: mn_interval_item_untouched(object),
     };
     let fields = Some(fields);
-    Outcome { fields, ..ret(result) }
+    Outcome {
+        fields,
+        ..ret(result)
+    }
 }
 
 fn start(op: &Operation) -> Outcome {
-    let Range { mm, start, end, flags, event, owner } = world().ranges[op.slot].range;
+    let Range {
+        mm,
+        start,
+        end,
+        flags,
+        event,
+        owner,
+    } = world().ranges[op.slot].range;
     let owned = op.line.args[6] != "-";
     mn_range_init(op.slot, mm_of(mm), start, end, flags, event, owned, owner);
     let result = match op.line.verb {
@@ -673,7 +753,10 @@ fn start(op: &Operation) -> Outcome {
         _ => mn_start_nonblock(op.slot),
     };
     let value = mn_range_flags(op.slot).into();
-    Outcome { value, ..ret(result) }
+    Outcome {
+        value,
+        ..ret(result)
+    }
 }
 
 // -------------------------------------------------------------------------------------------------------- a program
@@ -708,7 +791,11 @@ fn warm_up() {
     let refused = mn_list_new(0);
     for expected in [1, 0] {
         assert!(mn_register(refused, mm, 1, false) != 0, "RG-2");
-        assert_eq!(std::mem::take(&mut *hold(&WARNINGS)).len(), expected, "RG-2: once");
+        assert_eq!(
+            std::mem::take(&mut *hold(&WARNINGS)).len(),
+            expected,
+            "RG-2: once"
+        );
     }
     mn_mmput(mm);
     for object in [first, second, refused] {
@@ -720,19 +807,33 @@ fn warm_up() {
 /// Memory that the library has no right to touch any more, and what else is left.
 fn after_all() -> (Option<String>, bool) {
     let world = world();
-    let dead = world.lists.iter().enumerate().filter(|(_, n)| n.state == Life::Dead);
+    let dead = world
+        .lists
+        .iter()
+        .enumerate()
+        .filter(|(_, n)| n.state == Life::Dead);
     let mut touched: Vec<String> = dead
         .filter(|(id, _)| !mn_list_untouched(list(*id)))
         .map(|(_, n)| n.name.clone())
         .collect();
-    let dead = world.intervals.iter().enumerate().filter(|(_, io)| io.state == Life::Dead);
+    let dead = world
+        .intervals
+        .iter()
+        .enumerate()
+        .filter(|(_, io)| io.state == Life::Dead);
     touched.extend(
-        dead.filter(|(id, _)| !mn_interval_untouched(interval(*id))).map(|(_, io)| format!("i{}", io.slot)),
+        dead.filter(|(id, _)| !mn_interval_untouched(interval(*id)))
+            .map(|(_, io)| format!("i{}", io.slot)),
     );
     let left = !world.pending.is_empty()
         || world.mms.iter().any(|slot| slot.live)
         || world.lists.iter().any(|n| n.state != Life::Dead);
-    let touched = (!touched.is_empty()).then(|| format!("!!! memory of the dead was written: {}\n", touched.join(" ")));
+    let touched = (!touched.is_empty()).then(|| {
+        format!(
+            "!!! memory of the dead was written: {}\n",
+            touched.join(" ")
+        )
+    });
     (touched, left)
 }
 
@@ -766,7 +867,10 @@ fn run_here(lines: &[String], expected: &Arc<Vec<Step>>, mode: Mode) -> Verdict 
         });
     }
     if difference.is_some() {
-        return Verdict { difference, tainted: true };
+        return Verdict {
+            difference,
+            tainted: true,
+        };
     }
     let (touched, tainted) = after_all();
     let difference = touched.map(|got| Difference {
@@ -778,7 +882,10 @@ fn run_here(lines: &[String], expected: &Arc<Vec<Step>>, mode: Mode) -> Verdict 
         forget_memory();
     }
     let tainted = tainted || difference.is_some();
-    Verdict { difference, tainted }
+    Verdict {
+        difference,
+        tainted,
+    }
 }
 
 type Job = (Vec<String>, Arc<Vec<Step>>, Mode);

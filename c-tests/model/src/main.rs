@@ -73,7 +73,11 @@ const TAINTED: i32 = 11;
 
 /// One program in 16 has a thread for each operation.
 fn mode_of(seed: u64) -> Mode {
-    if seed.is_multiple_of(16) { Mode::Threads } else { Mode::Fast }
+    if seed % 16 == 0 {
+        Mode::Threads
+    } else {
+        Mode::Fast
+    }
 }
 
 /// A child's work: the seeds from `seed` on, in steps.
@@ -159,11 +163,16 @@ impl Campaign<'_> {
                 }
             }
             if self.options.first_only && self.count.failed > 0 {
-                jobs.iter().filter_map(|job| job.child).for_each(Child::kill);
+                jobs.iter()
+                    .filter_map(|job| job.child)
+                    .for_each(Child::kill);
                 break;
             }
         }
-        self.count.passed = jobs.iter().map(|job| job.shared.passed.load(Ordering::Relaxed)).sum();
+        self.count.passed = jobs
+            .iter()
+            .map(|job| job.shared.passed.load(Ordering::Relaxed))
+            .sum();
     }
 
     fn ended(&mut self, job: &mut Job, end: &End) {
@@ -184,7 +193,10 @@ impl Campaign<'_> {
 
     fn tell(&mut self, seed: u64, difference: Option<Difference>, end: &End) {
         let program = seed - self.options.seed + 1;
-        println!("DIFFERS seed {seed} (program {program}, {:.1} s)", self.began.elapsed().as_secs_f64());
+        println!(
+            "DIFFERS seed {seed} (program {program}, {:.1} s)",
+            self.began.elapsed().as_secs_f64()
+        );
         println!("# again: model -s {seed} -n 1");
         let Program { lines, steps, .. } = generate::of_seed(seed);
         let difference = difference.unwrap_or_else(|| Difference {
@@ -192,7 +204,11 @@ impl Campaign<'_> {
             expected: "all is well\n".to_owned(),
             got: format!("{end:?}\n"),
         });
-        let limit = if self.count.failed > 3 { Duration::from_secs(5) } else { SHRINKING };
+        let limit = if self.count.failed > 3 {
+            Duration::from_secs(5)
+        } else {
+            SHRINKING
+        };
         let story = shrink::minimal(&lines, self.shared, limit).unwrap_or_else(|| {
             let story = shrink::story(&lines, &difference);
             format!("# not in a process of its own: earlier programs matter, or time does\n{story}")
@@ -223,7 +239,10 @@ fn run_file(file: &Path, shared: &Shared) -> Result<bool, String> {
         let trace = mnrun_trace(&lines)?;
         if trace != *expected {
             let pairs = trace.lines().zip(expected.lines());
-            let (got, wanted) = pairs.clone().find(|(got, wanted)| got != wanted).unwrap_or(("its end", "its end"));
+            let (got, wanted) = pairs
+                .clone()
+                .find(|(got, wanted)| got != wanted)
+                .unwrap_or(("its end", "its end"));
             return Err(format!("the model says {got:?}, the reference {wanted:?}"));
         }
     }
@@ -282,7 +301,11 @@ fn main() -> ExitCode {
         let seconds = began.elapsed().as_secs_f64();
         let ran = campaign.count.passed + campaign.count.failed;
         let last = options.seed + options.programs - 1;
-        println!("seeds {}..{last}: {ran} programs in {seconds:.1} s, {:.0} a second", options.seed, ran as f64 / seconds);
+        println!(
+            "seeds {}..{last}: {ran} programs in {seconds:.1} s, {:.0} a second",
+            options.seed,
+            ran as f64 / seconds
+        );
         count.passed += campaign.count.passed;
         count.failed += campaign.count.failed;
     }

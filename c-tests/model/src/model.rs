@@ -37,7 +37,14 @@ impl Callbacks {
             return;
         };
         let open = || !self.world().gates[gate].closed;
-        poll_fn(|_| if open() { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|_| {
+            if open() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
         self.progress.set(self.progress.get() + 1);
         self.world().gates[gate].waiter = false;
     }
@@ -52,7 +59,12 @@ impl Callbacks {
                     self.world().emit(at, format_args!("    act put"));
                 }
             }
-            Act::Insert { i, p, start, length } => {
+            Act::Insert {
+                i,
+                p,
+                start,
+                length,
+            } => {
                 let m = self.world().mm_of_act(at, call);
                 let Some(object) = self.world().act_insert(at, m, i, p) else {
                     return;
@@ -247,7 +259,10 @@ impl CallOf {
         match self.op.line.verb {
             Verb::Mm => {
                 let value = contract.mm_alloc() as u64;
-                return Outcome { value, ..Outcome::default() };
+                return Outcome {
+                    value,
+                    ..Outcome::default()
+                };
             }
             Verb::Mmget => contract.mmget(mm),
             Verb::MmgetNz => return ret(contract.mmget_not_zero(mm).into()),
@@ -269,8 +284,16 @@ impl CallOf {
                 let range = lock(&self.world).ranges[self.op.slot].range;
                 contract.range_end(range).await;
             }
-            Verb::Cfy => return ret(contract.clear_young(Op::ClearFlushYoung, mm, first, second).await),
-            Verb::Cy => return ret(contract.clear_young(Op::ClearYoung, mm, first, second).await),
+            Verb::Cfy => {
+                return ret(contract
+                    .clear_young(Op::ClearFlushYoung, mm, first, second)
+                    .await);
+            }
+            Verb::Cy => {
+                return ret(contract
+                    .clear_young(Op::ClearYoung, mm, first, second)
+                    .await);
+            }
             Verb::Ty => return ret(contract.test_young(mm, first).await),
             Verb::Cpte => contract.change_pte(mm, first, second).await,
             Verb::Tlb => contract.tlb(mm, first, second).await,
@@ -278,12 +301,18 @@ impl CallOf {
             Verb::Counts => {
                 contract.synchronize().await;
                 let (users, count) = contract.counts(mm);
-                let value = count.cast_unsigned();
-                return Outcome { value, ..ret(users) };
+                let value = count as u64;
+                return Outcome {
+                    value,
+                    ..ret(users)
+                };
             }
             Verb::Rb => {
                 let value = contract.read_begin(object).await;
-                return Outcome { value, ..Outcome::default() };
+                return Outcome {
+                    value,
+                    ..Outcome::default()
+                };
             }
             Verb::Rr | Verb::Cr => return ret(contract.retry(object, first).into()),
             Verb::Ops | Verb::Iops | Verb::Open | Verb::Close => (),
@@ -300,7 +329,10 @@ impl CallOf {
         let sub = Some((self.op.object, self.ops));
         if self.op.line.verb == Verb::Reg {
             let value = 1;
-            return Outcome { value, ..ret(self.contract.register(sub, self.mm).await) };
+            return Outcome {
+                value,
+                ..ret(self.contract.register(sub, self.mm).await)
+            };
         }
         if self.takes_lock() {
             self.contract.lock(self.mm, true).await;
@@ -309,7 +341,10 @@ impl CallOf {
         if self.takes_lock() {
             self.contract.unlock(self.mm, true);
         }
-        Outcome { value: 1, ..ret(result) }
+        Outcome {
+            value: 1,
+            ..ret(result)
+        }
     }
 
     async fn get(&self) -> Outcome {
@@ -352,7 +387,10 @@ impl CallOf {
             self.contract.lock(self.mm, true).await;
         }
         let locked = self.op.line.verb == Verb::IinsLocked;
-        let result = self.contract.insert(object, self.mm, start, length, self.ops, locked).await;
+        let result = self
+            .contract
+            .insert(object, self.mm, start, length, self.ops, locked)
+            .await;
         if self.takes_lock() {
             self.contract.unlock(self.mm, true);
         }
@@ -367,7 +405,10 @@ impl CallOf {
             item_untouched: !interval.was_deferred,
         };
         let fields = Some(fields);
-        Outcome { fields, ..ret(result) }
+        Outcome {
+            fields,
+            ..ret(result)
+        }
     }
 
     async fn start(&self) -> Outcome {

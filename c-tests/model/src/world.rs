@@ -9,6 +9,7 @@
 //! Lines that begin with `  + ` are additions to mnrun's trace ([`crate::runner`]).
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::contract::{Args, Call, Op, Range};
 use crate::language::{
@@ -144,7 +145,7 @@ pub struct Outcome {
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "see mnrun.c, struct op")]
 pub struct Operation {
-    pub line: Line,
+    pub line: Arc<Line>,
     pub m: Option<usize>,
     pub set: usize,
     pub object: usize,
@@ -237,7 +238,11 @@ struct Hex(u64);
 
 impl std::fmt::Display for Hex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0 == 0 { f.write_str("0") } else { write!(f, "{:#x}", self.0) }
+        if self.0 == 0 {
+            f.write_str("0")
+        } else {
+            write!(f, "{:#x}", self.0)
+        }
     }
 }
 
@@ -267,7 +272,10 @@ impl World {
     fn mm_name(&self, handle: usize) -> String {
         let of = |slot: &&MmSlot| slot.handle == handle;
         let mut slots = self.mms.iter().enumerate().filter(|(_, slot)| of(slot));
-        let live = self.mms.iter().rposition(|slot| slot.live && slot.handle == handle);
+        let live = self
+            .mms
+            .iter()
+            .rposition(|slot| slot.live && slot.handle == handle);
         match live.or_else(|| slots.next().map(|(m, _)| m)) {
             Some(m) => format!("m{m}"),
             None => "m?".to_owned(),
@@ -276,7 +284,14 @@ impl World {
 
     fn range_text(&self, range: &Range) -> String {
         let mm = self.mm_name(range.mm);
-        let Range { start, end, flags, event, owner, .. } = *range;
+        let Range {
+            start,
+            end,
+            flags,
+            event,
+            owner,
+            ..
+        } = *range;
         let (start, end, owner, flags) = (Hex(start), Hex(end), Hex(owner), Hex(flags.into()));
         format!("{mm} [{start},{end}) ev={event} fl={flags} ow={owner}")
     }
@@ -289,7 +304,12 @@ impl World {
         }
         let Some(n) = self.lists.get(call.subject).cloned() else {
             self.emit(at, format_args!("  !!! callback of an unknown subscriber"));
-            return Entered { ret: 0, gate: None, act: None, sets_seq: false };
+            return Entered {
+                ret: 0,
+                gate: None,
+                act: None,
+                sets_seq: false,
+            };
         };
         if n.state == Life::Dead {
             self.emit(at, format_args!("  !!! callback on dead {}", n.name));
@@ -360,7 +380,12 @@ impl World {
             (self.intervals.get(call.subject).cloned(), call.args)
         else {
             self.emit(at, format_args!("  !!! callback of an unknown interval"));
-            return Entered { ret: 1, gate: None, act: None, sets_seq: false };
+            return Entered {
+                ret: 1,
+                gate: None,
+                act: None,
+                sets_seq: false,
+            };
         };
         if io.state == Life::Dead {
             self.emit(at, format_args!("  !!! callback on removed i{}", io.slot));
@@ -376,10 +401,17 @@ impl World {
             ret,
             gate: set.gate[Op::Invalidate as usize].filter(|_| blockable),
             act: set.act[Op::Invalidate as usize],
-            sets_seq: if ret != 0 { set.sets_seq } else { set.sets_seq_on_false },
+            sets_seq: if ret != 0 {
+                set.sets_seq
+            } else {
+                set.sets_seq_on_false
+            },
         };
         let range = self.range_text(&range);
-        self.emit(at, format_args!("  cb i{}.inv {range} seq={cur_seq} -> {ret}", io.slot));
+        self.emit(
+            at,
+            format_args!("  cb i{}.inv {range} seq={cur_seq} -> {ret}", io.slot),
+        );
         entered
     }
 
@@ -398,7 +430,9 @@ impl World {
     pub fn act_put(&mut self, at: Option<usize>, call: &Call) -> bool {
         let n = (call.op != Op::Invalidate).then(|| &self.lists[call.subject]);
         let may = n.is_some_and(|n| {
-            let has_free = self.sets[n.set].as_ref().is_some_and(|set| set.ops.has(Op::Free));
+            let has_free = self.sets[n.set]
+                .as_ref()
+                .is_some_and(|set| set.ops.has(Op::Free));
             n.state == Life::Live && n.users >= 1 && (n.users > 1 || has_free)
         });
         if may {
@@ -412,13 +446,21 @@ impl World {
     /// The mm of a callback's act: its subscriber's, or that of the operation.
     pub fn mm_of_act(&self, at: Option<usize>, call: &Call) -> Option<usize> {
         match call.op {
-            Op::Invalidate => self.intervals[call.subject].m.or_else(|| self.operations[at?].m),
+            Op::Invalidate => self.intervals[call.subject]
+                .m
+                .or_else(|| self.operations[at?].m),
             _ => Some(self.lists[call.subject].m),
         }
     }
 
     /// May the callback insert an interval? Then: the object.
-    pub fn act_insert(&mut self, at: Option<usize>, m: Option<usize>, i: usize, p: usize) -> Option<usize> {
+    pub fn act_insert(
+        &mut self,
+        at: Option<usize>,
+        m: Option<usize>,
+        i: usize,
+        p: usize,
+    ) -> Option<usize> {
         let may = |m: usize| {
             let slot = &self.mms[m];
             self.isets[p].is_some() && slot.itree_on && slot.users >= 1 && self.i[i].is_none()
@@ -440,7 +482,10 @@ impl World {
     /// alloc_notifier, on the thread of a get: the new object, or its error.
     pub fn alloc(&mut self, at: Option<usize>, mm: usize) -> Result<(usize, Option<usize>), i64> {
         let Some(at) = at else {
-            self.emit(None, format_args!("  !!! alloc_notifier outside mmu_notifier_get"));
+            self.emit(
+                None,
+                format_args!("  !!! alloc_notifier outside mmu_notifier_get"),
+            );
             return Err(-12);
         };
         self.callbacks += 1;
@@ -475,7 +520,10 @@ impl World {
             Life::Dead => self.emit(at, format_args!("  !!! second free of {name}")),
             Life::New => self.emit(at, format_args!("  cb {name}.free")),
             Life::Put => (),
-            _ => self.emit(at, format_args!("  !!! free of {name}, which is still in use")),
+            _ => self.emit(
+                at,
+                format_args!("  !!! free of {name}, which is still in use"),
+            ),
         }
     }
 }
@@ -555,7 +603,9 @@ impl World {
     }
 
     fn range_gone(&mut self, r: usize) {
-        let RangeSlot { m, thread, locked, .. } = self.ranges[r];
+        let RangeSlot {
+            m, thread, locked, ..
+        } = self.ranges[r];
         self.ranges[r].active = false;
         self.ranges[r].busy = false;
         self.mms[m].active -= 1;
@@ -586,9 +636,12 @@ impl World {
             outcome: None,
             blocked: false,
             out: String::new(),
-            line,
+            line: Arc::new(line),
         };
-        let busy = op.line.thread.is_some_and(|thread| self.threads[thread].busy);
+        let busy = op
+            .line
+            .thread
+            .is_some_and(|thread| self.threads[thread].busy);
         let why = if busy {
             Err("thread busy")
         } else if matches!(op.line.verb, Verb::Ops | Verb::Iops) {
@@ -650,7 +703,11 @@ impl World {
     }
 
     fn take_set(&self, op: &mut Operation, arg: usize, interval: bool) -> Why {
-        let (prefix, sets) = if interval { ('p', &self.isets) } else { ('o', &self.sets) };
+        let (prefix, sets) = if interval {
+            ('p', &self.isets)
+        } else {
+            ('o', &self.sets)
+        };
         op.set = index(&op.line.args[arg], prefix, SETS).ok_or("no ops")?;
         refuse!("no ops" if sets[op.set].is_none());
         Ok(())
@@ -670,7 +727,8 @@ impl World {
     }
 
     fn holds(&self, op: &Operation) -> bool {
-        self.named(op).is_some_and(|thread| op.m.is_some() && (thread.rl == op.m || thread.wl == op.m))
+        self.named(op)
+            .is_some_and(|thread| op.m.is_some() && (thread.rl == op.m || thread.wl == op.m))
     }
 
     /// May this operation, which may want mmap_lock, run now?
@@ -698,7 +756,11 @@ impl World {
 
     fn prep_ops(&mut self, op: &mut Operation) -> Result<Why, Bad> {
         let interval = op.line.verb == Verb::Iops;
-        let (prefix, sets) = if interval { ('p', &mut self.isets) } else { ('o', &mut self.sets) };
+        let (prefix, sets) = if interval {
+            ('p', &mut self.isets)
+        } else {
+            ('o', &mut self.sets)
+        };
         let Some(id) = index(&op.line.args[0], prefix, SETS) else {
             return Ok(Err("syntax"));
         };
@@ -758,7 +820,9 @@ impl World {
         self.take_m(op, 1, true)?;
         refuse!("unnamed thread" if op.line.thread.is_none());
         refuse!("users 0" if self.mm(op).users == 0);
-        let holds_one = self.named(op).is_some_and(|thread| thread.rl.or(thread.wl).is_some());
+        let holds_one = self
+            .named(op)
+            .is_some_and(|thread| thread.rl.or(thread.wl).is_some());
         refuse!("holds one" if holds_one);
         op.write = op.line.args[0].starts_with('w');
         self.want_lock(op, false)
@@ -781,14 +845,22 @@ impl World {
         refuse!("users 0" if self.mm(op).users == 0 && !op.line.forced);
         self.structural(op)?;
         self.want_lock(op, op.line.verb.is_locked_form())?;
-        op.object = self.new_list(format!("n{}", op.slot), op.set, op.m.unwrap_or(0), Life::Busy);
+        op.object = self.new_list(
+            format!("n{}", op.slot),
+            op.set,
+            op.m.unwrap_or(0),
+            Life::Busy,
+        );
         self.n[op.slot] = Some(op.object);
         Ok(())
     }
 
     fn take_n(&mut self, op: &mut Operation) -> Why {
         let slot = Self::take_slot(op, 'n').map(|()| op.slot);
-        op.object = slot.ok().and_then(|slot| self.n_of(slot)).ok_or("not registered")?;
+        op.object = slot
+            .ok()
+            .and_then(|slot| self.n_of(slot))
+            .ok_or("not registered")?;
         let n = &self.lists[op.object];
         refuse!("busy" if n.state != Life::Live);
         op.m = Some(n.m);
@@ -909,14 +981,24 @@ impl World {
         op.slot = slot.ok_or("syntax")?;
         let token = &mut self.tokens[op.slot];
         refuse!("token busy" if token.busy);
-        *token = Token { valid: false, busy: true, io: op.object, seq: 0 };
+        *token = Token {
+            valid: false,
+            busy: true,
+            io: op.object,
+            seq: 0,
+        };
         self.intervals[op.object].readers += 1;
         Ok(())
     }
 
     fn prep_retry(&mut self, op: &mut Operation) -> Why {
         let slot = index(&op.line.args[0], 'k', TOKENS).ok_or("no token")?;
-        let Token { valid, busy, io, seq } = self.tokens[slot];
+        let Token {
+            valid,
+            busy,
+            io,
+            seq,
+        } = self.tokens[slot];
         refuse!("no token" if !valid || busy);
         let object = &self.intervals[io];
         refuse!("removed" if !matches!(object.state, Life::Live | Life::Busy));
@@ -1011,7 +1093,13 @@ impl World {
         match op.line.verb {
             Verb::Mm => {
                 let handle = usize::try_from(outcome.value).unwrap_or(0);
-                self.mms[m] = MmSlot { handle, live: true, users: 1, pending: 1, ..MmSlot::default() };
+                self.mms[m] = MmSlot {
+                    handle,
+                    live: true,
+                    users: 1,
+                    pending: 1,
+                    ..MmSlot::default()
+                };
             }
             Verb::Mmget => self.mms[m].users += 1,
             Verb::Mmgrab => self.mms[m].count += 1,
@@ -1073,7 +1161,10 @@ impl World {
             self.lists[op.object].users = 1;
             self.mms[op.m.unwrap_or(0)].registered += 1;
             if outcome.value == 0 {
-                self.emit(Some(at), format_args!("  !!! n{}.mm or .ops is not set", op.slot));
+                self.emit(
+                    Some(at),
+                    format_args!("  !!! n{}.mm or .ops is not set", op.slot),
+                );
             }
         }
         outcome.ret.to_string()
@@ -1099,12 +1190,20 @@ impl World {
         }
         n.users += 1;
         self.h[op.slot] = Some(object);
-        let unset = if outcome.value == 0 { " !!! mm or ops is not set" } else { "" };
+        let unset = if outcome.value == 0 {
+            " !!! mm or ops is not set"
+        } else {
+            ""
+        };
         format!("{}{unset}", self.lists[object].name)
     }
 
     fn fin_getmax(&mut self, op: &Operation, outcome: &Outcome) -> String {
-        let changed = if outcome.value == 0 { " !!! users changed" } else { "" };
+        let changed = if outcome.value == 0 {
+            " !!! users changed"
+        } else {
+            ""
+        };
         let name = outcome.object.map(|object| self.lists[object].name.clone());
         let result = match name {
             Some(name) if outcome.object == Some(op.object) => name,
@@ -1133,7 +1232,14 @@ impl World {
         self.book_insert(op.object, m, outcome.ret);
         let fields = outcome.fields.expect("an insert");
         let named = |mm: Option<usize>| mm.map_or("-".to_owned(), |mm| self.mm_name(mm));
-        let (mm, item) = (named(fields.mm), if fields.item_untouched { "untouched" } else { "written" });
+        let (mm, item) = (
+            named(fields.mm),
+            if fields.item_untouched {
+                "untouched"
+            } else {
+                "written"
+            },
+        );
         let ops = fields.set.map_or("-".to_owned(), |set| format!("p{set}"));
         let text = format!(
             "  + i{} mm={mm} ops={ops} start={} last={} {} seq={} item {item}",
@@ -1178,4 +1284,3 @@ impl World {
         format!("{} fl={}", outcome.ret, Hex(flags.into()))
     }
 }
-

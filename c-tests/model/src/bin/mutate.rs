@@ -21,7 +21,9 @@ fn mutate(mutation: &str, root: &str) -> Result<(), String> {
     };
     let count = source.matches(old).count();
     if count != 1 {
-        return Err(format!("{file}: the old text is there {count} times, not once: anchor the mutation anew"));
+        return Err(format!(
+            "{file}: the old text is there {count} times, not once: anchor the mutation anew"
+        ));
     }
     fs::write(&path, source.replacen(old, new, 1)).map_err(|error| format!("{file}: {error}"))
 }
