@@ -561,7 +561,10 @@ impl Contract {
         if !self.has_notifiers(range.mm) {
             return;
         }
-        if self.state().has_itree(range.mm) {
+        // DV-8 does not say when the report comes: here it is the last thing.
+        let has_itree = self.state().has_itree(range.mm);
+        let unpaired = has_itree && self.state().s(range.mm).active == 0;
+        if has_itree && !unpaired {
             self.inv_end(range.mm); // RE-1: readers and removers go first
         }
         if !self.state().list_is_empty(range.mm) {
@@ -569,13 +572,12 @@ impl Contract {
             self.walk_in_section(range.mm, Op::End, args, |_, _| false)
                 .await;
         }
+        if unpaired {
+            self.warn("DV-8"); // RE-5
+        }
     }
 
     fn inv_end(&self, mm: usize) {
-        if self.state().s(mm).active == 0 {
-            self.warn("DV-8"); // RE-5
-            return;
-        }
         let mut state = self.state();
         state.s(mm).active -= 1;
         if state.s(mm).active != 0 || !state.s(mm).odd() {

@@ -6,7 +6,8 @@
 //! what there is much of. The same generator can be fed with bytes instead of random numbers, for a fuzzer.
 //!
 //! `!` forms: `iins!` where an mm has no users any more (II-4), `start_nb!` where a refusal would leak in the reference
-//! (DV-1). The latter is no part of mnrun's guards for the reference; the library does what DV-1 says.
+//! (DV-1), `reg!` without users (RG-1: a BUG, the end of the program); and `end!` for an end too many (DV-8), which mnrun
+//! refuses.
 
 use crate::check::{ModelRunner, model_runner};
 use crate::contract::{OPS, Op};
@@ -107,6 +108,7 @@ kinds! {
     Start "start" 140, StartNb "start_nb" 70, End "end" 160,
     Cfy "cfy" 30, Cy "cy" 30, Ty "ty" 30, Cpte "cpte" 20, Tlb "tlb" 30,
     Lock "lock" 0, Unlock "unlock" 0, Open "open" 0, Close "close" 0,
+    EndAgain "end_again" 4, Doom "doom" 1,
     Cleanup "cleanup" 1, Define "define" 5, Populate "populate" 30,
 }
 
@@ -1008,6 +1010,31 @@ impl<'a> Generator<'a> {
         }
     }
 
+    /// An end too many (DV-8).
+    fn line_end_again(&mut self) -> Option<String> {
+        let over: Vec<usize> = {
+            let world = self.world();
+            let suits = |r: &usize| {
+                let range = &world.ranges[*r];
+                let m = &world.mms[range.m];
+                range.used && !range.active && !range.busy && m.live && m.active + m.pending == 0
+            };
+            (0..RANGES).filter(suits).collect()
+        };
+        self.choices.pick(&over).map(|r| format!("end! r{r}"))
+    }
+
+    /// A registration without users: a BUG (RG-1), the end of the program.
+    fn line_doom(&mut self) -> Option<String> {
+        let exited: Vec<usize> = {
+            let world = self.world();
+            let suits = |m: &usize| world.mms[*m].live && world.mms[*m].users == 0;
+            (0..6).filter(suits).collect()
+        };
+        let m = self.choices.pick(&exited)?;
+        Some(format!("reg! n11 m{m} {}", self.set('o', &[])?))
+    }
+
     fn event(&mut self, name: &str) -> Option<String> {
         let mm = self.mm(false)?;
         let rest = match name {
@@ -1116,6 +1143,8 @@ impl<'a> Generator<'a> {
                 self.start(name)
             }
             Kind::End => self.line_end(),
+            Kind::EndAgain => self.line_end_again(),
+            Kind::Doom => self.line_doom(),
             Kind::Cfy => self.event("cfy"),
             Kind::Cy => self.event("cy"),
             Kind::Ty => self.event("ty"),

@@ -79,6 +79,7 @@ pub struct IntervalObject {
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "see mnrun.c, struct rng")]
 pub struct RangeSlot {
+    pub used: bool,
     pub active: bool,
     pub busy: bool,
     pub locked: bool,
@@ -1040,6 +1041,7 @@ impl World {
         let number = |arg: usize| number(&op.line.args[arg]);
         let owned = op.line.args[6] != "-";
         self.ranges[op.slot] = RangeSlot {
+            used: true,
             active: false,
             busy: true,
             locked,
@@ -1058,13 +1060,28 @@ impl World {
 
     fn prep_end(&mut self, op: &mut Operation) -> Why {
         let r = index(&op.line.args[0], 'r', RANGES).ok_or("not active")?;
+        op.slot = r;
+        if op.line.forced && !self.ranges[r].active {
+            return self.prep_end_again(op);
+        }
         let range = &mut self.ranges[r];
         refuse!("not active" if !range.active);
         refuse!("busy" if range.busy);
         refuse!("not the locking thread" if range.locked && range.thread != op.line.thread);
         range.busy = true;
-        op.slot = r;
         op.m = Some(range.m);
+        Ok(())
+    }
+
+    /// `end!` of a range that has ended, on an mm where nothing else happens (DV-8). mnrun refuses it: "not active".
+    fn prep_end_again(&mut self, op: &mut Operation) -> Why {
+        let range = &self.ranges[op.slot];
+        refuse!("not active" if !range.used || range.busy);
+        let m = &self.mms[range.m];
+        let there = m.live && m.handle == range.range.mm && m.users + m.count > 0;
+        refuse!("not active" if !there || m.active + m.pending > 0);
+        op.m = Some(range.m);
+        self.ranges[op.slot].busy = true;
         Ok(())
     }
 }
@@ -1121,7 +1138,8 @@ impl World {
             Verb::Irem => self.fin_irem(op, m),
             Verb::Rb => return self.fin_rb(op, outcome),
             Verb::Start | Verb::StartNb => return self.fin_start(op, outcome),
-            Verb::End => self.range_gone(op.slot),
+            Verb::End if self.ranges[op.slot].active => self.range_gone(op.slot),
+            Verb::End => self.ranges[op.slot].busy = false,
             Verb::Cfy | Verb::Cy | Verb::Ty | Verb::Has | Verb::Rr | Verb::Cr => {
                 return outcome.ret.to_string();
             }
