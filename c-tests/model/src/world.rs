@@ -33,6 +33,8 @@ pub enum Life {
 pub struct MmSlot {
     /// What the model or the library calls it.
     pub handle: usize,
+    /// When it was made: handles are used again.
+    pub born: usize,
     pub live: bool,
     pub users: u32,
     pub count: u32,
@@ -80,6 +82,7 @@ pub struct IntervalObject {
 #[expect(missing_docs, reason = "see mnrun.c, struct rng")]
 pub struct RangeSlot {
     pub used: bool,
+    pub mm_born: usize,
     pub active: bool,
     pub busy: bool,
     pub locked: bool,
@@ -1042,6 +1045,7 @@ impl World {
         let owned = op.line.args[6] != "-";
         self.ranges[op.slot] = RangeSlot {
             used: true,
+            mm_born: self.mms[m].born,
             active: false,
             busy: true,
             locked,
@@ -1078,7 +1082,7 @@ impl World {
         let range = &self.ranges[op.slot];
         refuse!("not active" if !range.used || range.busy);
         let m = &self.mms[range.m];
-        let there = m.live && m.handle == range.range.mm && m.users + m.count > 0;
+        let there = m.live && m.born == range.mm_born && m.users + m.count > 0;
         refuse!("not active" if !there || m.active + m.pending > 0);
         op.m = Some(range.m);
         self.ranges[op.slot].busy = true;
@@ -1112,6 +1116,7 @@ impl World {
                 let handle = usize::try_from(outcome.value).unwrap_or(0);
                 self.mms[m] = MmSlot {
                     handle,
+                    born: at,
                     live: true,
                     users: 1,
                     pending: 1,
