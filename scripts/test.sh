@@ -28,7 +28,8 @@ part_stress() { bash c-tests/stress/stress.sh "${STRESS_SECONDS:-60}"; }
 part_faults() { bash c-tests/faults/run.sh; }
 part_demo() { bash c-tests/demo.sh; }
 part_man() { bash c-tests/man.sh; }
-part_model() { bash c-tests/model/compare.sh -n "${MODEL_PROGRAMS:-300}"; }
+part_model() { bash c-tests/model/run.sh; }
+part_model-bite() { bash c-tests/model/bite.sh; } # on request: builds the library once for each mistake
 part_drivers() { bash c-tests/drivers/run.sh; }
 part_abi() { bash c-tests/abi/run.sh; }
 part_readme() { bash c-tests/readme.sh; }
