@@ -30,6 +30,7 @@ part_man() { bash c-tests/man.sh; }
 part_model() { bash c-tests/model/compare.sh -n "${MODEL_PROGRAMS:-300}"; }
 part_drivers() { bash c-tests/drivers/run.sh; }
 part_abi() { bash c-tests/abi/run.sh; }
+part_instructions() { bash benches/instructions/check.sh; }
 part_readme() { bash c-tests/readme.sh; }
 
 # Adds up what a part printed; fails if it counted a failure.
@@ -43,7 +44,7 @@ tally() {
 	[ "$f" -eq 0 ]
 }
 
-[ $# -gt 0 ] || set -- rust headers install c conformance model stress demo drivers abi man readme
+[ $# -gt 0 ] || set -- rust headers install c conformance model stress demo drivers abi man instructions readme
 make -s stage || exit 1
 for part; do
 	log=$build/test-$part.log start=$SECONDS

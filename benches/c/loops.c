@@ -38,14 +38,15 @@ static void *must(void *pointer)
 	return pointer;
 }
 
-/* Memory for driver objects, on huge pages, so that every candidate has the same. */
+#define HUGE_PAGE (2ul << 20)
+
+/* Memory for driver objects, on huge pages of its own, so that every candidate has the same. */
 static void *arena(size_t bytes)
 {
-	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *at = must(aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE - 1) & -HUGE_PAGE));
 
-	if (at == MAP_FAILED)
-		must(NULL);
 	madvise(at, bytes, MADV_HUGEPAGE);
+	memset(at, 0, bytes);
 	return at;
 }
 
@@ -296,7 +297,7 @@ static void set_free(void *of)
 	for (ulong_t i = 0; i < set->count; i++)
 		mmu_interval_notifier_remove(&set->objects[i].sub);
 	mmput(set->mm);
-	munmap(set->objects, set->count * OBJECT);
+	free(set->objects);
 	free(set);
 }
 

@@ -21,7 +21,7 @@ impl Settings {
             Self {
                 quick,
                 rounds: 15,
-                turn: 2e5,
+                turn: 4e5,
             }
         } else {
             Self {
@@ -71,6 +71,10 @@ impl<'a> Candidate<'a> {
         }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn of(mut self, operations: u64) -> Self {
         self.fixed = Some(operations);
         self
@@ -82,13 +86,17 @@ impl<'a> Candidate<'a> {
         if let Some(fixed) = self.fixed {
             return fixed;
         }
-        loop {
-            let took = (self.run)(n);
-            if took > turn / 8.0 || n > 1 << 32 {
-                return ((turn / took * n as f64) as u64).max(1);
-            }
+        // Twice from the time of a turn, as the first ones run on cold caches.
+        let mut took = (self.run)(n);
+        while took < turn / 8.0 && n < 1 << 32 {
             n *= 2;
+            took = (self.run)(n);
         }
+        for _ in 0..2 {
+            n = ((turn / took * n as f64) as u64).max(1);
+            took = (self.run)(n);
+        }
+        n
     }
 }
 
