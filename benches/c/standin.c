@@ -26,6 +26,8 @@ void TREE_NAME(remove)(struct interval_tree_node *node, struct rb_root_cached *r
 struct interval_tree_node *TREE_NAME(iter_first)(struct rb_root_cached *root, unsigned long start, unsigned long last);
 struct interval_tree_node *TREE_NAME(iter_next)(struct interval_tree_node *node, unsigned long start, unsigned long last);
 
+#define noinline_ __attribute__((__noinline__))
+
 struct mmu_notifier_subscriptions {
 	struct hlist_head list;
 	bool has_itree;
@@ -232,7 +234,8 @@ int __mmu_notifier_test_young(struct mm_struct *mm, unsigned long address)
 
 /* --------------------------------------------------------------- the intervals */
 
-static int tree_start(struct mmu_notifier_subscriptions *s, const struct mmu_notifier_range *range)
+/* Out of line, so that an mm with a list only does not pay for it. */
+static noinline_ int tree_start(struct mmu_notifier_subscriptions *s, const struct mmu_notifier_range *range)
 {
 	struct interval_tree_node *node;
 	struct mmu_interval_notifier *sub;
@@ -254,7 +257,7 @@ static int tree_start(struct mmu_notifier_subscriptions *s, const struct mmu_not
 	return 0;
 }
 
-static void tree_end(struct mmu_notifier_subscriptions *s)
+static noinline_ void tree_end(struct mmu_notifier_subscriptions *s)
 {
 	struct mmu_interval_notifier *sub;
 	struct hlist_node *next;

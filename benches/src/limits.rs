@@ -2,9 +2,11 @@
 //! What the machine allows, printed first: numbers of another machine can be read against it.
 
 use std::ffi::{c_int, c_ulong, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use crate::harness::{Candidate, Race, Settings, race};
-use crate::threads::{beside, cpus};
+use crate::harness::{Candidate, Race, Settings, nanoseconds, race};
+use crate::threads::{beside, cpus, pin};
 
 unsafe extern "C" {
     safe fn limit_call(n: c_ulong);
@@ -103,10 +105,7 @@ pub(crate) fn measure(settings: &Settings) -> Race {
         }
     }
     if cpus().len() > 1 {
-        candidates.push(Candidate::timed(
-            "a word to another CPU and back",
-            ping_pong,
-        ));
+        candidates.push(Candidate::timed("a word to another CPU and back", ping_pong).of(10_000));
     }
     for (chase, (name, _)) in chases.iter_mut().zip(SIZES) {
         candidates.push(Candidate::new(format!("dependent load, {name}"), |n| {
@@ -117,13 +116,19 @@ pub(crate) fn measure(settings: &Settings) -> Race {
 }
 
 fn ping_pong(n: u64) -> f64 {
+    let ready = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            crate::threads::pin(1);
+        scope.spawn(|| {
+            pin(1);
+            // ORDERING: none is needed: the time begins when both run.
+            ready.store(true, Ordering::Relaxed);
             limit_pong(n);
         });
-        let start = std::time::Instant::now();
+        while !ready.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        let start = Instant::now();
         limit_ping(n);
-        crate::harness::nanoseconds(start)
+        nanoseconds(start)
     })
 }

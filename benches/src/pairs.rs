@@ -54,7 +54,7 @@ fn targets(report: &mut Report, notifiers: u64) {
     let ratio = |a, b, goal, of: &str| {
         Target::new(
             "",
-            format!("{notifiers} notifiers, {a} to {of}"),
+            format!("pair, notifiers={notifiers}, {a} to {of}"),
             race.ratio(a, b),
             goal,
         )

@@ -48,42 +48,74 @@ fn label(exponent: i32) -> String {
     }
 }
 
+const RIGHT_EDGE: f64 = WIDTH - RIGHT;
+const BOTTOM_EDGE: f64 = HEIGHT - BOTTOM;
+
+/// An axis: decades, and the places on the picture of the first and the last.
+struct Axis {
+    decades: (i32, i32),
+    from: f64,
+    to: f64,
+}
+
+impl Axis {
+    fn at(&self, value: f64) -> f64 {
+        let (low, high) = self.decades;
+        let part = (value.log10() - f64::from(low)) / f64::from(high - low);
+        self.from + part * (self.to - self.from)
+    }
+
+    /// Exponents, and where they are.
+    fn marks(&self) -> impl Iterator<Item = (i32, f64)> {
+        (self.decades.0..=self.decades.1).map(|e| (e, self.at(10f64.powi(e))))
+    }
+}
+
 impl Plot {
     pub(crate) fn svg(&self) -> String {
         let all = || self.series.iter().flat_map(|series| &series.points);
-        let (x0, x1) = decades(all().map(|p| p.0));
-        let (y0, y1) = decades(all().map(|p| p.1));
-        let x = |v: f64| {
-            LEFT + (v.log10() - f64::from(x0)) / f64::from(x1 - x0) * (WIDTH - LEFT - RIGHT)
+        let x = Axis {
+            decades: decades(all().map(|p| p.0)),
+            from: LEFT,
+            to: RIGHT_EDGE,
         };
-        let y = |v: f64| {
-            HEIGHT
-                - BOTTOM
-                - (v.log10() - f64::from(y0)) / f64::from(y1 - y0) * (HEIGHT - TOP - BOTTOM)
+        let y = Axis {
+            decades: decades(all().map(|p| p.1)),
+            from: BOTTOM_EDGE,
+            to: TOP,
         };
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-             font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+             font-family=\"sans-serif\" font-size=\"12\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
              <text x=\"{LEFT}\" y=\"20\" font-size=\"14\">{}</text>\n",
             self.title
         );
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        for e in x0..=x1 {
-            let at = x(10f64.powi(e));
+        self.axes(&mut svg, &x, &y);
+        for (i, series) in self.series.iter().enumerate() {
+            let points = series.points.iter().filter(|p| p.1 > 0.0);
+            let points: Vec<(f64, f64)> = points.map(|p| (x.at(p.0), y.at(p.1))).collect();
+            line(&mut svg, i, &series.name, &points);
+        }
+        svg.push_str("</svg>\n");
+        svg
+    }
+
+    fn axes(&self, svg: &mut String, x: &Axis, y: &Axis) {
+        for (e, at) in x.marks() {
             let _ = writeln!(
                 svg,
-                "<path d=\"M{at:.1} {TOP}V{bottom}\" stroke=\"#ddd\"/><text x=\"{at:.1}\" y=\"{:.1}\" \
-                 text-anchor=\"middle\">{}</text>",
-                bottom + 16.0,
+                "<path d=\"M{at:.1} {TOP}V{BOTTOM_EDGE}\" stroke=\"#ddd\"/>\
+                 <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                BOTTOM_EDGE + 16.0,
                 label(e)
             );
         }
-        for e in y0..=y1 {
-            let at = y(10f64.powi(e));
+        for (e, at) in y.marks() {
             let _ = writeln!(
                 svg,
-                "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#ddd\"/><text x=\"{:.1}\" y=\"{:.1}\" \
-                 text-anchor=\"end\">{}</text>",
+                "<path d=\"M{LEFT} {at:.1}H{RIGHT_EDGE}\" stroke=\"#ddd\"/>\
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 LEFT - 6.0,
                 at + 4.0,
                 label(e)
@@ -91,46 +123,40 @@ impl Plot {
         }
         let _ = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n<text transform=\"translate(16 {:.1}) rotate(-90)\" \
-             text-anchor=\"middle\">{}</text>",
-            f64::midpoint(LEFT, right),
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n\
+             <text transform=\"translate(16 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            f64::midpoint(LEFT, RIGHT_EDGE),
             HEIGHT - 10.0,
             self.x,
-            f64::midpoint(TOP, bottom),
+            f64::midpoint(TOP, BOTTOM_EDGE),
             self.y
         );
-        for (i, series) in self.series.iter().enumerate() {
-            let colour = COLOURS[i % COLOURS.len()];
-            let mut points = series
-                .points
-                .iter()
-                .filter(|p| p.1 > 0.0)
-                .map(|p| (x(p.0), y(p.1)))
-                .peekable();
-            let mut path = String::new();
-            for (px, py) in points.by_ref() {
-                let _ = write!(
-                    path,
-                    "{}{px:.1} {py:.1}",
-                    if path.is_empty() { "M" } else { "L" }
-                );
-                let _ = writeln!(
-                    svg,
-                    "<circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"2.5\" fill=\"{colour}\"/>"
-                );
-            }
-            let at = TOP + 14.0 + 18.0 * i as f64;
-            let _ = writeln!(
-                svg,
-                "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>\n<path d=\"M{:.1} {:.1}h18\" \
-                 stroke=\"{colour}\" stroke-width=\"3\"/><text x=\"{:.1}\" y=\"{at:.1}\">{}</text>",
-                right + 12.0,
-                at - 4.0,
-                right + 36.0,
-                series.name
-            );
-        }
-        svg.push_str("</svg>\n");
-        svg
     }
+}
+
+/// Points, what joins them, and the name beside the picture.
+fn line(svg: &mut String, number: usize, name: &str, points: &[(f64, f64)]) {
+    let colour = COLOURS[number % COLOURS.len()];
+    let mut path = String::new();
+    for (x, y) in points {
+        let _ = write!(
+            path,
+            "{}{x:.1} {y:.1}",
+            if path.is_empty() { "M" } else { "L" }
+        );
+        let _ = writeln!(
+            svg,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\" fill=\"{colour}\"/>"
+        );
+    }
+    let at = TOP + 14.0 + 18.0 * number as f64;
+    let _ = writeln!(
+        svg,
+        "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>\n\
+         <path d=\"M{} {}h18\" stroke=\"{colour}\" stroke-width=\"3\"/>\
+         <text x=\"{}\" y=\"{at}\">{name}</text>",
+        RIGHT_EDGE + 12.0,
+        at - 4.0,
+        RIGHT_EDGE + 36.0,
+    );
 }

@@ -177,25 +177,28 @@ pub(crate) enum Place {
 impl Subject {
     pub(crate) fn mm(self, notifiers: u64) -> Mm {
         // SAFETY: It may be called at any time, as all that make something.
+        let object = unsafe { (self.table.mm_new)(notifiers) };
         Mm {
             subject: self,
-            object: unsafe { (self.table.mm_new)(notifiers) },
+            object,
         }
     }
 
     pub(crate) fn set(self, count: u64) -> Set {
         // SAFETY: See `mm`.
+        let object = unsafe { (self.table.set_new)(count) };
         Set {
             subject: self,
-            object: unsafe { (self.table.set_new)(count) },
+            object,
         }
     }
 
     pub(crate) fn crowd(self, mms: u64) -> Crowd {
         // SAFETY: See `mm`.
+        let object = unsafe { (self.table.crowd_new)(mms) };
         Crowd {
             subject: self,
-            object: unsafe { (self.table.crowd_new)(mms) },
+            object,
         }
     }
 
@@ -206,12 +209,14 @@ impl Subject {
 
     pub(crate) fn section_call(self, n: u64) {
         // SAFETY: As above.
-        assert_eq!(unsafe { (self.table.section_call)(n) }, n);
+        let calls = unsafe { (self.table.section_call)(n) };
+        assert_eq!(calls, n);
     }
 
     pub(crate) fn section_nested(self, n: u64) {
         // SAFETY: As above.
-        assert_eq!(unsafe { (self.table.section_nested)(n) }, n);
+        let calls = unsafe { (self.table.section_nested)(n) };
+        assert_eq!(calls, n);
     }
 
     pub(crate) fn synchronize(self, n: u64) {
@@ -229,9 +234,10 @@ impl Subject {
     pub(crate) fn burst(self, count: u64) -> Burst {
         let f = self.table.burst_new.expect("a library");
         // SAFETY: See `mm`.
+        let object = unsafe { f(count) };
         Burst {
             subject: self,
-            object: unsafe { f(count) },
+            object,
         }
     }
 }
@@ -240,33 +246,28 @@ impl Mm {
     /// `callbacks`: how many a pair calls.
     pub(crate) fn pairs(&self, thread: u64, callbacks: u64, n: u64) {
         // SAFETY: It belongs to this subject.
-        assert_eq!(
-            unsafe { (self.subject.table.pairs)(self.object, thread, n) },
-            callbacks * n
-        );
+        let calls = unsafe { (self.subject.table.pairs)(self.object, thread, n) };
+        assert_eq!(calls, callbacks * n);
     }
 
     pub(crate) fn young(&self, n: u64) {
         // SAFETY: As above.
-        assert_eq!(unsafe { (self.subject.table.young)(self.object, 0, n) }, n);
+        let calls = unsafe { (self.subject.table.young)(self.object, 0, n) };
+        assert_eq!(calls, n);
     }
 
     pub(crate) fn bare(&self, callbacks: u64, n: u64) {
         // SAFETY: As above.
-        assert_eq!(
-            unsafe { (self.subject.table.bare)(self.object, 0, n) },
-            callbacks * n
-        );
+        let calls = unsafe { (self.subject.table.bare)(self.object, 0, n) };
+        assert_eq!(calls, callbacks * n);
     }
 }
 
 impl Crowd {
     pub(crate) fn pairs(&self, n: u64) {
         // SAFETY: It belongs to this subject.
-        assert_eq!(
-            unsafe { (self.subject.table.crowd_pairs)(self.object, n) },
-            2 * n
-        );
+        let calls = unsafe { (self.subject.table.crowd_pairs)(self.object, n) };
+        assert_eq!(calls, 2 * n);
     }
 }
 
@@ -274,10 +275,8 @@ impl Set {
     pub(crate) fn pairs(&self, thread: u64, hits: u64, place: Place, n: u64) {
         let hot = c_ulong::from(place == Place::Hot);
         // SAFETY: It belongs to this subject.
-        assert_eq!(
-            unsafe { (self.subject.table.set_pairs)(self.object, thread, hits, hot, n) },
-            hits * n
-        );
+        let calls = unsafe { (self.subject.table.set_pairs)(self.object, thread, hits, hot, n) };
+        assert_eq!(calls, hits * n);
     }
 
     pub(crate) fn updates(&self, place: Place, n: u64) {

@@ -50,10 +50,8 @@ impl Flavour {
 
     pub(crate) fn name(self) -> String {
         // SAFETY: A literal.
-        format!(
-            "liburcu {}",
-            unsafe { CStr::from_ptr(self.table.name) }.to_string_lossy()
-        )
+        let name = unsafe { CStr::from_ptr(self.table.name) };
+        format!("liburcu {}", name.to_string_lossy())
     }
 
     pub(crate) fn empty(self, n: u64) {
@@ -63,12 +61,14 @@ impl Flavour {
 
     pub(crate) fn call(self, n: u64) {
         // SAFETY: As above.
-        assert_eq!(unsafe { (self.table.call)(n) }, n);
+        let calls = unsafe { (self.table.call)(n) };
+        assert_eq!(calls, n);
     }
 
     pub(crate) fn nested(self, n: u64) {
         // SAFETY: As above.
-        assert_eq!(unsafe { (self.table.nested)(n) }, n);
+        let calls = unsafe { (self.table.nested)(n) };
+        assert_eq!(calls, n);
     }
 
     pub(crate) fn synchronize(self, n: u64) {
