@@ -69,6 +69,13 @@ impl Target {
         }
     }
 
+    /// Reasons to fail, and remarks.
+    fn notes(&self) -> String {
+        let remark = (!self.note.is_empty()).then_some(&self.note);
+        let notes = self.void.iter().chain(remark);
+        notes.map(|note| format!(" ({note})")).collect()
+    }
+
     fn line(&self, slack: f64) -> String {
         let mut line = format!(
             "{} {} {}={} ",
@@ -88,14 +95,7 @@ impl Target {
             number(self.limit()),
             if self.passes(slack) { "PASS" } else { "FAIL" }
         );
-        for note in self
-            .void
-            .iter()
-            .chain((!self.note.is_empty()).then_some(&self.note))
-        {
-            let _ = write!(line, " ({note})");
-        }
-        line
+        line + &self.notes()
     }
 }
 
@@ -272,14 +272,10 @@ impl Report {
                 ""
             };
             let verdict = if target.passes(1.0) { "PASS" } else { "FAIL" };
-            let void = target
-                .void
-                .as_ref()
-                .map(|void| format!(": {void}"))
-                .unwrap_or_default();
+            let notes = target.notes();
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {} | {goal}{} | {verdict}{void} |",
+                "| {} | {} | {} | {} | {goal}{} | {verdict}{notes} |",
                 target.id,
                 target.what,
                 target.unit,
