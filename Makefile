@@ -6,6 +6,9 @@
 # make test           every test; `make test-rust`, `make test-c`, ... run one part
 # make install        DESTDIR= PREFIX= (or prefix=), libdir=, includedir=, mandir=, docdir=; make uninstall removes exactly
 #                     that
+# make bench          the benchmark beside its peers (docs/performance.md), into build/bench; QUICK=1 takes a minute;
+#                     ONLY=part; bench-gate fails where a ratio misses its target by half, bench-document rewrites the
+#                     measured part of docs/performance.md
 # make headers        regenerates what cbindgen generates
 # make rules          regenerates docs/rules.md: where each rule of the specification is in the code and in the tests
 #
@@ -134,6 +137,29 @@ test-%: tools
 .PHONY: tools
 tools:
 	sh scripts/tools.sh
+
+# ------------------------------------------------------------------------------------------------------------ bench
+
+QUICK ?=
+ONLY ?=
+BENCH = bash benches/run.sh $(if $(QUICK),--quick) $(if $(ONLY),--only=$(ONLY))
+
+.PHONY: bench
+bench: tools stage
+	$(BENCH)
+
+.PHONY: bench-gate
+bench-gate: tools stage
+	$(BENCH) --gate
+
+.PHONY: bench-document
+bench-document: tools stage
+	$(BENCH) --document
+
+# What `make test-instructions` compares with.
+.PHONY: instructions-baseline
+instructions-baseline: tools stage
+	$(STAGED) bash benches/instructions/check.sh --rewrite
 
 .PHONY: headers
 headers:

@@ -31,8 +31,11 @@ ln -sf "$real" "$out/libmmu_notifier.so.$soversion"
 ln -sf "libmmu_notifier.so.$soversion" "$out/libmmu_notifier.so"
 
 # shellcheck disable=SC2046,SC2086
-$LD -r $(sed 's/^/-u /' "$names") --gc-sections -o "$out/mmu_notifier.o" "$archive" 2>/dev/null ||
+$LD -r $(sed 's/^/-u /' "$names") --gc-sections --force-group-allocation -o "$out/mmu_notifier.o" "$archive" 2>/dev/null ||
 	$LD -r $(sed 's/^/-u /' "$names") -o "$out/mmu_notifier.o" "$archive"
-$OBJCOPY --keep-global-symbols="$names" --remove-section=.llvmbc --remove-section=.llvmcmd "$out/mmu_notifier.o"
+# What nothing refers to goes: an undefined name that was weak in Rust's runtime would be wanted by whoever links this with
+# another Rust runtime. So do groups (--force-group-allocation), of which linkers keep one program-wide.
+$OBJCOPY --keep-global-symbols="$names" --keep-symbols="$names" --wildcard --strip-unneeded-symbol='*' \
+	--remove-section=.llvmbc --remove-section=.llvmcmd "$out/mmu_notifier.o"
 rm -f "$out/libmmu_notifier.a"
 $AR rcs "$out/libmmu_notifier.a" "$out/mmu_notifier.o"

@@ -32,6 +32,7 @@ part_model() { bash c-tests/model/run.sh; }
 part_model-bite() { bash c-tests/model/bite.sh; } # on request: builds the library once for each mistake
 part_drivers() { bash c-tests/drivers/run.sh; }
 part_abi() { bash c-tests/abi/run.sh; }
+part_instructions() { bash benches/instructions/check.sh; }
 part_readme() { bash c-tests/readme.sh; }
 
 # Adds up what a part printed; fails if it counted a failure.
@@ -45,7 +46,7 @@ tally() {
 	[ "$f" -eq 0 ]
 }
 
-[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man readme
+[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man instructions readme
 make -s stage || exit 1
 for part; do
 	log=$build/test-$part.log start=$SECONDS
