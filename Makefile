@@ -49,10 +49,11 @@ LICENCES := LICENSE-MIT LICENSE-APACHE
 .PHONY: all
 all: $(BUILD)/lib/libmmu_notifier.a
 
-# cargo knows what is out of date; link.sh runs when cargo has made a new archive.
+# cargo knows what is out of date; link.sh runs when cargo has made a new archive. Only the archive: with the rlib beside it,
+# cargo would leave out the optimisation across crates.
 .PHONY: archive
 archive:
-	$(CARGO) build --locked --profile capi -p mmu-notifier-ffi $(CARGOFLAGS)
+	$(CARGO) rustc --locked --profile capi -p mmu-notifier-ffi --lib --crate-type staticlib $(CARGOFLAGS)
 
 $(ARCHIVE): archive ;
 
