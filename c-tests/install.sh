@@ -54,8 +54,9 @@ int main(void)
 C
 
 install_into() { make -s install PREFIX="$prefix"; }
-compile_shared() {
+compile_shared() { # -lmmu_notifier would find the archive, too
 	gcc "$work/prog.c" -o "$work/shared" $(pkg-config --cflags --libs mmu_notifier) &&
+		readelf -d "$work/shared" | grep -q 'NEEDED.*\[libmmu_notifier\.so\.0\]' &&
 		LD_LIBRARY_PATH=$prefix/lib "$work/shared"
 }
 compile_archive() { # the .a alone, on dynamic glibc
