@@ -11,7 +11,7 @@ archive=$1 map=$2 out=$3 version=$4 soversion=$5
 : "${CC:=cc}" "${LD:=ld}" "${AR:=ar}" "${OBJCOPY:=objcopy}"
 mkdir -p "$out"
 names=$(mktemp)
-trap 'rm -f "$names" "$out/mmu_notifier.o"' EXIT
+trap 'rm -f "$names" "$names.dropped" "$out/mmu_notifier.o"' EXIT
 sed -n '/^global:/,/^local:/s/^\t\([A-Za-z_0-9]*\);$/\1/p' "$map" >"$names"
 
 real=libmmu_notifier.so.$version
@@ -26,6 +26,9 @@ ln -sf "libmmu_notifier.so.$soversion" "$out/libmmu_notifier.so"
 # shellcheck disable=SC2046,SC2086
 $LD -r $(sed 's/^/-u /' "$names") --gc-sections -o "$out/mmu_notifier.o" "$archive" 2>/dev/null ||
 	$LD -r $(sed 's/^/-u /' "$names") -o "$out/mmu_notifier.o" "$archive"
+# Names that only what was dropped referred to, weakly: objcopy would make demands of them.
+readelf -sW "$out/mmu_notifier.o" | awk '$5 == "LOCAL" && $7 == "UND" && $8 != "" { print $8 }' >"$names.dropped"
+$OBJCOPY --strip-symbols="$names.dropped" "$out/mmu_notifier.o"
 $OBJCOPY --keep-global-symbols="$names" --remove-section=.llvmbc --remove-section=.llvmcmd "$out/mmu_notifier.o"
 rm -f "$out/libmmu_notifier.a"
 $AR rcs "$out/libmmu_notifier.a" "$out/mmu_notifier.o"
