@@ -13,8 +13,8 @@ out=$(cd .. && pwd)/build/fuzz
 mkdir -p "$out"
 export CARGO_TARGET_DIR=$out/target
 seconds=${FUZZ_SECONDS:-20}
-# Inputs longer than that are cut; the committed ones are at most a quarter of it.
-max_length=1024
+# Inputs longer than that are cut; the committed ones are at most half of it.
+max_length=512
 minimise=
 [ "${1:-}" != --minimise ] || { minimise=yes; shift; }
 [ $# -gt 0 ] || set -- $(cd corpus && echo *)
@@ -91,7 +91,7 @@ for target; do
 	if [ -n "$minimise" ]; then
 		rm -rf "$out/minimal"
 		mkdir "$out/minimal"
-		"$program" -set_cover_merge=1 -max_len=$((max_length / 4)) "$out/minimal" "corpus/$target" "$out/corpus/$target" \
+		"$program" -set_cover_merge=1 -max_len=$((max_length / 2)) "$out/minimal" "corpus/$target" "$out/corpus/$target" \
 			>"$log" 2>&1 || { tail -n 5 "$log"; failed=$((failed + 1)); continue; }
 		rm -f "corpus/$target"/*
 		cp "$out/minimal"/* "corpus/$target"/
