@@ -10,6 +10,7 @@ The copy is build/bite/tree: what git knows or would add, as it is now. It is ke
 `make stage` in the copy is a part of every run: a mistake that does not compile has to say so in `seen`.
 """
 
+import fcntl
 import os
 import pathlib
 import re
@@ -185,8 +186,11 @@ def main():
     unknown = [part for part in wanted if all(record.part != part for record in records)]
     if wrong or unknown:
         sys.exit(f"no mistake for: {' '.join(unknown)}" if unknown else 1)
-    copy_tree()
     logs = TREE.parent
+    logs.mkdir(parents=True, exist_ok=True)
+    lock = open(logs / "lock", "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # another run has the copy
+    copy_tree()
     table, passed, failed = [], 0, 0
 
     def row(part, name, result, seconds, line):
