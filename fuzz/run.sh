@@ -6,11 +6,12 @@
 # Usage: run.sh [TARGET...]   FUZZ_SECONDS=20 for each; SEED=n repeats libFuzzer's choices, given the same corpus.
 #        run.sh --minimise [TARGET...] fuzzes, and then replaces the committed corpora by a minimal cover of all that is known.
 # What is found in a run is kept in build/fuzz/corpus, for the next; an input that fails in build/fuzz/TARGET-crash-*: copy it
-# to fuzz/corpus/TARGET once the library is mended.
+# to fuzz/corpus/TARGET once the library is mended. Wants a staged install (pkg-config), which the model is linked with.
 set -u
 cd "$(dirname "$0")"
 out=$(cd .. && pwd)/build/fuzz
 mkdir -p "$out"
+export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$(cd .. && pwd)/build/stage/lib/pkgconfig}
 export CARGO_TARGET_DIR=$out/target
 seconds=${FUZZ_SECONDS:-20}
 # Inputs longer than that are cut; the committed ones are at most half of it.
@@ -63,7 +64,22 @@ if [ -n "$reason" ]; then
 fi
 
 # With --target, build scripts are not instrumented.
-RUSTFLAGS=$coverage cargo build --locked -q --release --bins --target "$host" || { failed=$((failed + $#)); close; }
+build() { RUSTFLAGS=$coverage cargo build --locked -q --release --target "$host" "$@"; }
+
+# The C library as link.sh makes it, but instrumented, in $MMU_NOTIFIER_DIR, where the model looks for it.
+library() {
+	local names=$out/names object=$out/mmu_notifier.o
+	export MMU_NOTIFIER_DIR=$out/library
+	rm -rf "$MMU_NOTIFIER_DIR"
+	mkdir -p "$MMU_NOTIFIER_DIR/lib"
+	cp -r "$(pkg-config --variable=includedir mmu_notifier)" "$MMU_NOTIFIER_DIR/include" || return 1
+	(cd .. && build -p mmu-notifier-ffi) || return 1
+	sed -n '/^global:/,/^local:/s/^\t\([A-Za-z_0-9]*\);$/\1/p' ../ffi/mmu_notifier.map >"$names"
+	ld -r $(sed 's/^/-u /' "$names") --gc-sections -o "$object" "$CARGO_TARGET_DIR/$host/release/libmmu_notifier_ffi.a" &&
+		objcopy --keep-global-symbols="$names" --remove-section=.llvmbc --remove-section=.llvmcmd "$object" &&
+		ar rcs "$MMU_NOTIFIER_DIR/lib/libmmu_notifier.a" "$object"
+}
+library && build --bins || { failed=$((failed + $#)); close; }
 
 # Sets `runs` and `covered` from libFuzzer's log.
 read_log() {

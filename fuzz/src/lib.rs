@@ -8,4 +8,9 @@ pub mod index;
 pub type Body = fn(&[u8]);
 
 /// Every target: its name, which is that of its directory in `corpus/` too, and its body.
-pub const TARGETS: &[(&str, Body)] = &[("index", index::run)];
+///
+/// `operations` is the whole C library against the executable model of SPEC section 3.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("index", index::run),
+    ("operations", mmu_notifier_model::run_bytes),
+];
