@@ -235,34 +235,14 @@ mod tests {
 
     #[test]
     fn mo_5_synchronize_sees_what_readers_did() {
-        use crate::sync::{AtomicUsize, Ordering};
         static DOMAIN: Generations<64> = Generations::with(());
-        static WHICH: AtomicUsize = AtomicUsize::new(0);
-        static USERS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
-        static STOP: AtomicUsize = AtomicUsize::new(0);
-        let readers: Vec<_> = (0..3)
-            .map(|_| {
-                std::thread::spawn(|| {
-                    while STOP.load(Ordering::Relaxed) == 0 {
-                        let cookie = DOMAIN.read_lock();
-                        let which = WHICH.load(Ordering::Relaxed);
-                        USERS[which].fetch_add(1, Ordering::Relaxed);
-                        std::hint::spin_loop();
-                        USERS[which].fetch_sub(1, Ordering::Relaxed);
-                        leave(&DOMAIN, cookie);
-                    }
-                })
-            })
-            .collect();
-        for round in 0..5_000 {
-            let old = round % 2;
-            WHICH.store(1 - old, Ordering::Relaxed);
-            DOMAIN.synchronize();
-            assert_eq!(USERS[old].load(Ordering::Relaxed), 0);
-        }
-        STOP.store(1, Ordering::Relaxed);
-        for reader in readers {
-            reader.join().expect("no panic");
-        }
+        crate::srcu::tests::grace_periods_see_what_readers_did(
+            |read| {
+                let cookie = DOMAIN.read_lock();
+                read();
+                leave(&DOMAIN, cookie);
+            },
+            || DOMAIN.synchronize(),
+        );
     }
 }

@@ -69,32 +69,43 @@ fn dv_6_a_sleeping_waiter_is_woken() {
 
 #[test]
 fn mo_5_synchronize_sees_what_readers_did() {
-    static WHICH: AtomicUsize = AtomicUsize::new(0);
-    static USERS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
-    static STOP: AtomicUsize = AtomicUsize::new(0);
-    let readers: Vec<_> = (0..3)
-        .map(|_| {
-            std::thread::spawn(|| {
-                let own = thread::current();
-                while STOP.load(Ordering::Relaxed) == 0 {
-                    let section = WALKS.read_lock(own);
-                    let which = WHICH.load(Ordering::Relaxed);
-                    USERS[which].fetch_add(1, Ordering::Relaxed);
-                    std::hint::spin_loop();
-                    USERS[which].fetch_sub(1, Ordering::Relaxed);
-                    WALKS.read_unlock(own, section);
+    grace_periods_see_what_readers_did(
+        |read| {
+            let own = thread::current();
+            let section = WALKS.read_lock(own);
+            read();
+            WALKS.read_unlock(own, section);
+        },
+        || WALKS.synchronize(),
+    );
+}
+
+/// MO-5: threads use one of two counters in their sections; whoever has switched to the other one and waited for a grace period
+/// finds the first at 0.
+pub(super) fn grace_periods_see_what_readers_did(section: fn(&dyn Fn()), synchronize: impl Fn()) {
+    let which = AtomicUsize::new(0);
+    let users = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let stop = AtomicUsize::new(0);
+    let read = || {
+        let which = which.load(Ordering::Relaxed);
+        users[which].fetch_add(1, Ordering::Relaxed);
+        std::hint::spin_loop();
+        users[which].fetch_sub(1, Ordering::Relaxed);
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..3 {
+            threads.spawn(|| {
+                while stop.load(Ordering::Relaxed) == 0 {
+                    section(&read);
                 }
-            })
-        })
-        .collect();
-    for round in 0..5_000 {
-        let old = round % 2;
-        WHICH.store(1 - old, Ordering::Relaxed);
-        WALKS.synchronize();
-        assert_eq!(USERS[old].load(Ordering::Relaxed), 0);
-    }
-    STOP.store(1, Ordering::Relaxed);
-    for reader in readers {
-        reader.join().expect("no panic");
-    }
+            });
+        }
+        for round in 0..5_000 {
+            let old = round % 2;
+            which.store(1 - old, Ordering::Relaxed);
+            synchronize();
+            assert_eq!(users[old].load(Ordering::Relaxed), 0);
+        }
+        stop.store(1, Ordering::Relaxed);
+    });
 }
