@@ -28,7 +28,8 @@ pub(super) const ODD: u64 = 1 << SEQ_SHIFT;
 pub(super) const CROWD: usize = 1 << 15;
 
 const ACTIVE: u64 = 0xffff;
-const CHANGE: u64 = 1 << 20;
+const CHANGES_SHIFT: u32 = 20;
+const CHANGE: u64 = 1 << CHANGES_SHIFT;
 const CHANGES: u64 = (1 << SEQ_SHIFT) - CHANGE;
 const SEQ_SHIFT: u32 = 40;
 /// One more than the greatest sequence number here.
@@ -84,7 +85,7 @@ impl Word {
 
     /// Has the index had as many changes by now?
     pub(super) fn has_seen(self, changes: u64) -> bool {
-        self.0 & CHANGES == (changes * CHANGE) & CHANGES
+        self.0 & CHANGES == (changes << CHANGES_SHIFT) & CHANGES
     }
 
     pub(super) fn with(self, flags: u64) -> Self {
@@ -119,5 +120,24 @@ impl Word {
     pub(super) fn changed(self) -> Self {
         let changes = self.0.wrapping_add(CHANGE) & CHANGES;
         Self(self.0 & !(CHANGES | CHANGING | ENDING) | changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_counted_modulo_what_fits() {
+        let mut word = Word::idle(2).counted().with(CHANGING);
+        for changes in 1..=(1_u64 << 20) + 3 {
+            word = word.changed();
+            assert!(word.has_seen(changes) && !word.has_seen(changes + 1));
+        }
+        assert!(word.has_seen(u64::MAX << 20 | 3), "any number of changes");
+        assert_eq!(
+            (word.active(), word.seq(), word.has(CHANGING)),
+            (1, 2, false)
+        );
     }
 }
