@@ -32,9 +32,11 @@ use crate::thread;
 /// Open generations of walks. More than sleeping walks that one is likely to have.
 pub const GENERATIONS: usize = 64;
 
-/// The one domain of walks, for all mms.
-// SPEC: DV-6
-pub static WALKS: Srcu<GENERATIONS> = Srcu::new();
+crate::sync::global! {
+    /// The one domain of walks, for all mms.
+    // SPEC: DV-6
+    pub static WALKS: Srcu<GENERATIONS> = Srcu::new();
+}
 
 /// The list of notifiers of one mm.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use core::ptr;
 use super::{Srcu, Ticket};
 use crate::abi::types::callback_head;
 use crate::sync::{
-    Lock, LockGuard, WaitQueue,
+    self, Lock, LockGuard, Thread, WaitQueue,
     hook::WaitReason::{
         MMU_NOTIFIER_WAIT_FREE as FREE, MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
         MMU_NOTIFIER_WAIT_IDLE as IDLE,
@@ -66,7 +66,7 @@ struct Queue {
     /// The process exits: the thread, idle, is to end.
     stop: bool,
     /// The thread that serves, if it is one of ours.
-    thread: Option<libc::pthread_t>,
+    thread: Option<Thread>,
 }
 
 /// Something to run.
@@ -210,8 +210,9 @@ impl<const N: usize> Worker<N> {
         if start {
             let thread = self.start_thread();
             let mut queue = self.queue.lock();
+            let nobody = thread.is_none();
             queue.thread = thread;
-            if thread.is_none() {
+            if nobody {
                 drop(self.leave_to_others(queue));
             }
         }
@@ -351,8 +352,8 @@ impl<const N: usize> Worker<N> {
         };
         queue.stop = true;
         self.idle.wake_all(queue, IDLE);
-        // SAFETY: Ours, and joined by nobody else: it was taken out under the lock.
-        unsafe { libc::pthread_join(thread, ptr::null_mut()) };
+        // SAFETY: Ours: a forked child has forgotten its parent's.
+        unsafe { thread.join() };
     }
 
     /// The thread's life.
@@ -363,23 +364,10 @@ impl<const N: usize> Worker<N> {
         drop(self.leave_to_others(queue));
     }
 
-    /// Creates the thread, with all signals blocked so that no handler of the program runs on it.
-    fn start_thread(&'static self) -> Option<libc::pthread_t> {
-        let mut all = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        let mut old = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: Fills the set.
-        unsafe { libc::sigfillset(all.as_mut_ptr()) };
-        // SAFETY: Both sets are ours; the first is filled.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr()) };
-        let mut thread: libc::pthread_t = 0;
+    fn start_thread(&'static self) -> Option<Thread> {
         let argument = ptr::from_ref(self).cast_mut().cast::<c_void>();
         // SAFETY: The entry point takes what we pass.
-        let failed = unsafe {
-            libc::pthread_create(&raw mut thread, ptr::null(), thread_main::<N>, argument)
-        };
-        // SAFETY: `old` was filled above.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut()) };
-        (failed == 0).then_some(thread)
+        unsafe { sync::start(thread_main::<N>, argument) }
     }
 }
 
