@@ -6,6 +6,8 @@
 # make test           every test; `make test-rust`, `make test-c`, ... run one part
 # make install        DESTDIR= PREFIX= (or prefix=), libdir=, includedir=, mandir=, docdir=; make uninstall removes exactly
 #                     that
+# make models         every model of the concurrency protocols in its full form; make models-bite: the mistakes that they must
+#                     find (models/README.md)
 # make headers        regenerates what cbindgen generates
 #
 # KERNEL=6.12 makes mmu_notifier.pc offer that kernel's interface by default; mmu_notifier-6.12.pc and its like are always
@@ -128,6 +130,15 @@ test: tools
 .PHONY: test-%
 test-%: tools
 	bash scripts/test.sh $*
+
+# The concurrency protocols under loom: every model in its full form; and every mistake that a model must find.
+.PHONY: models
+models:
+	bash models/run.sh --full
+
+.PHONY: models-bite
+models-bite:
+	python3 models/bite.py
 
 # Compilers and checkers that the tests use; installs what is missing.
 .PHONY: tools

@@ -31,6 +31,12 @@ part_model() { bash c-tests/model/compare.sh -n "${MODEL_PROGRAMS:-300}"; }
 part_drivers() { bash c-tests/drivers/run.sh; }
 part_abi() { bash c-tests/abi/run.sh; }
 part_readme() { bash c-tests/readme.sh; }
+# The short form of every model, and as many of the mistakes that they must find as fit into the seconds.
+part_models() {
+	bash models/run.sh
+	local status=$?
+	python3 models/bite.py -s "${BITE_SECONDS:-30}" && return $status
+}
 
 # Adds up what a part printed; fails if it counted a failure.
 tally() {
@@ -43,7 +49,7 @@ tally() {
 	[ "$f" -eq 0 ]
 }
 
-[ $# -gt 0 ] || set -- rust headers install c conformance model stress demo drivers abi man readme
+[ $# -gt 0 ] || set -- rust headers install c conformance model stress demo drivers abi man readme models
 make -s stage || exit 1
 for part; do
 	log=$build/test-$part.log start=$SECONDS
