@@ -10,7 +10,7 @@ use crate::tools::{Memory, Model, exhaustive, join, shared, spawn, up_to};
 
 pub const MODELS: &[Model] = &[
     exhaustive("locks::lock", lock),
-    up_to("locks::lock_three", lock_three, [Some(4), None]),
+    up_to("locks::lock_three", lock_three, [Some(4), Some(6)]),
     up_to("locks::wait_queue", wait_queue, [Some(4), Some(6)]),
     up_to("locks::wait_queue_two", wait_queue_two, [Some(3), Some(4)]),
     exhaustive("locks::wait_queue_freed", wait_queue_freed),
