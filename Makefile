@@ -8,7 +8,11 @@
 #                     that
 # make models         every model of the concurrency protocols in its full form; make models-bite: the mistakes that they must
 #                     find (models/README.md)
+# make bench          the benchmark beside its peers (docs/performance.md), into build/bench; QUICK=1 takes a minute;
+#                     ONLY=part; bench-gate fails where a ratio misses its target by half, bench-document rewrites the
+#                     measured part of docs/performance.md
 # make headers        regenerates what cbindgen generates
+# make rules          regenerates docs/rules.md: where each rule of the specification is in the code and in the tests
 #
 # KERNEL=6.12 makes mmu_notifier.pc offer that kernel's interface by default; mmu_notifier-6.12.pc and its like are always
 # installed, one for each interface.
@@ -145,9 +149,36 @@ models-bite:
 tools:
 	sh scripts/tools.sh
 
+# ------------------------------------------------------------------------------------------------------------ bench
+
+QUICK ?=
+ONLY ?=
+BENCH = bash benches/run.sh $(if $(QUICK),--quick) $(if $(ONLY),--only=$(ONLY))
+
+.PHONY: bench
+bench: tools stage
+	$(BENCH)
+
+.PHONY: bench-gate
+bench-gate: tools stage
+	$(BENCH) --gate
+
+.PHONY: bench-document
+bench-document: tools stage
+	$(BENCH) --document
+
+# What `make test-instructions` compares with.
+.PHONY: instructions-baseline
+instructions-baseline: tools stage
+	$(STAGED) bash benches/instructions/check.sh --rewrite
+
 .PHONY: headers
 headers:
 	UPDATE_EXPECT=1 $(CARGO) test --locked -q -p mmu-notifier-ffi --test headers
+
+.PHONY: rules
+rules:
+	UPDATE_EXPECT=1 $(CARGO) test --locked -q -p mmu-notifier --test rules
 
 .PHONY: clean
 clean:

@@ -12,6 +12,7 @@ static struct mmu_notifier *get(const struct mmu_notifier_ops *ops)
 	return mn;
 }
 
+/* 3.14-1, 3.14-5 */
 TEST(GP_3_and_GP_4_get_allocates_and_registers)
 {
 	struct mmu_notifier *mn;
@@ -31,6 +32,7 @@ TEST(GP_3_and_GP_4_get_allocates_and_registers)
 	ASSERT_EQ(mm_count(mm), 1);
 }
 
+/* 3.14-2 */
 TEST(GP_1_get_finds_by_ops)
 {
 	static struct mmu_notifier_ops same_functions;
@@ -92,6 +94,7 @@ TEST(GP_1_newest_first_GP_2_finds_registered_ones)
 	ASSERT_EQ(mm_count(mm), 3);
 }
 
+/* 4.2-2 */
 TEST(GP_1_get_locked)
 {
 	struct mmu_notifier *mn;
@@ -129,6 +132,7 @@ static struct mmu_notifier *alloc_looks(struct mm_struct *for_mm)
 	return on_alloc(for_mm);
 }
 
+/* 4.1-7 */
 TEST(GP_3_alloc_runs_with_the_lock)
 {
 	static const struct mmu_notifier_ops ops = { .alloc_notifier = alloc_looks, .free_notifier = on_free };
@@ -143,10 +147,12 @@ static pthread_t freeing_thread;
 static void free_of_unregistered(struct mmu_notifier *mn)
 {
 	ASSERT_POISON(&mn->mm);
+	mmap_assert_write_locked(mm);		/* 4.1-8 */
 	freeing_thread = pthread_self();
 	on_free(mn);
 }
 
+/* 3.14-3 */
 TEST(GP_3_failed_registration_frees_at_once)
 {
 	static const struct mmu_notifier_ops ops = {
@@ -163,6 +169,7 @@ TEST(GP_3_failed_registration_frees_at_once)
 	ASSERT(!mm_has_notifiers(mm));
 }
 
+/* GP-8, 3.14-4, 3.14-5 */
 TEST(GP_5_and_GP_6_only_the_last_put_unlinks)
 {
 	struct listener A = listener("A", &ops_kept);
@@ -206,6 +213,80 @@ TEST(GP_6_put_from_release)
 	ASSERT_STR(test_log[1], "A.release");
 	ASSERT(logged("A.free"));
 	ASSERT(logged("B.free"));
+	ASSERT_EQ(mm_count(mm), 1);
+}
+
+static struct mmu_notifier *alloc_garbage(struct mm_struct *for_mm)
+{
+	struct mmu_notifier *mn = on_alloc(for_mm);
+
+	POISON(mn);
+	return mn;
+}
+
+TEST(GP_3_alloc_need_not_initialise_anything)
+{
+	static const struct mmu_notifier_ops ops = {
+		.alloc_notifier = alloc_garbage, .free_notifier = on_free, .test_young = on_test_young };
+	struct mmu_notifier *mn;
+
+	mm = mm_alloc();
+	mn = get(&ops);
+	ASSERT_EQ(mn->ops, &ops);
+	ASSERT_EQ(mn->mm, mm);
+	ASSERT_EQ(mn->users, 1);
+	mmu_notifier_put(mn);
+	mmu_notifier_synchronize();
+	EXPECT_LOG("alloc", "free");
+}
+
+static struct gate in_release;
+
+static void release_at_gate(struct listener *self, const char *op)
+{
+	(void)self;
+	if (!strcmp(op, "release"))
+		gate_pass(&in_release);
+}
+
+TEST(GP_2_finds_one_that_an_unregister_has_not_unlinked)
+{
+	struct listener A = listener("A", &ops_kept);
+	struct thread *unregistering;
+
+	mm = mm_alloc();
+	A.in = release_at_gate;
+	REGISTER(&A, mm);
+	unregistering = spawn(do_unregister, &A);
+	gate_wait(&in_release);
+	ASSERT_EQ(get(&ops_kept), &A.mn);
+	ASSERT_EQ(A.mn.users, 2);
+	ASSERT_EQ(mm_count(mm), 2);
+	gate_open(&in_release);
+	join(unregistering);
+	ASSERT_EQ(A.mn.users, 2);		/* UN-5 */
+	ASSERT_EQ(mm_count(mm), 1);
+	EXPECT_LOG("A.release");
+}
+
+/* GP-9: a new get does not find it, and makes another. */
+TEST(GP_9_get_after_unlinking_makes_another)
+{
+	struct listener A = listener("A", &ops_get);
+	struct mmu_notifier *mn;
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	mmu_notifier_release(mm);		/* as mm exit does, with users left */
+	EXPECT_LOG("A.release");
+	ASSERT_EQ(A.mn.users, 1);
+	mn = get(&ops_get);
+	ASSERT_NE(mn, &A.mn);
+	EXPECT_LOG("alloc");
+	UNREGISTER(&A);
+	mmu_notifier_put(mn);
+	mmu_notifier_synchronize();
+	EXPECT_LOG("free");
 	ASSERT_EQ(mm_count(mm), 1);
 }
 
@@ -282,6 +363,46 @@ TEST(DV_5_synchronize_waits_for_what_is_owed)
 		ASSERT_EQ(mm_count(mm), 1);
 	}
 	ASSERT_EQ(LOAD(test_frees), 50 + 12 * 6 + 1 + 2);
+}
+
+static struct gate in_free;
+
+static void free_at_gate(struct mmu_notifier *mn)
+{
+	(void)mn;
+	gate_pass(&in_free);
+	note("freed");
+}
+
+static void *synchronize_and_note(void *unused)
+{
+	mmu_notifier_synchronize();
+	note("synchronized");
+	return unused;
+}
+
+/* SY-1, DV-5: a free that is running is waited for, and so is one that is queued behind it, on another mm. */
+TEST(DV_5_synchronize_waits_for_frees_of_all_mms)
+{
+	static const struct mmu_notifier_ops ops = { .free_notifier = free_at_gate };
+	struct listener A = listener("A", &ops), B = listener("B", &ops_kept);
+	struct mm_struct *other = mm_alloc();
+	struct thread *caller;
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	REGISTER(&B, other);
+	mmu_notifier_put(&A.mn);
+	gate_wait(&in_free);
+	mmu_notifier_put(&B.mn);
+	caller = spawn(synchronize_and_note, NULL);
+	WAIT_FOR(LOAD(caller->done) || LOAD(caller->reason) != NOT_BLOCKED);
+	ASSERT_NOT_DONE(caller);
+	gate_open(&in_free);
+	join(caller);
+	EXPECT_LOG("freed", "B.free", "synchronized");
+	ASSERT_EQ(mm_count(mm), 1);
+	ASSERT_EQ(mm_count(other), 1);
 }
 
 static int allocs;

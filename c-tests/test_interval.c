@@ -22,6 +22,7 @@ static void set_up(struct watch *a)
 
 /* --- insert */
 
+/* II-5, 3.14-7, 3.14-9 */
 TEST(II_1_first_insert_registers)
 {
 	struct watch a = watch("a");
@@ -56,6 +57,7 @@ TEST(II_1_first_insert_takes_mmap_lock)
 	join(inserter);
 }
 
+/* 4.2-2 */
 TEST(II_1_insert_locked)
 {
 	struct watch a = watch("a"), b = watch("b");
@@ -69,6 +71,7 @@ TEST(II_1_insert_locked)
 	EXPECT_LOG("a.inv 3", "b.inv 3");
 }
 
+/* 3.14-8 */
 TEST(II_3_failed_insert_still_turns_intervals_on)
 {
 	struct watch bad = watch("bad"), good = watch("good");
@@ -93,6 +96,7 @@ static void assert_failed_fields(const struct watch *bad)
 	ASSERT_POISON(&bad->sub.interval_tree.__subtree_last);
 }
 
+/* II-4 */
 TEST(DV_10_fields_after_length_0)
 {
 	struct watch bad = watch("bad");
@@ -105,6 +109,7 @@ TEST(DV_10_fields_after_length_0)
 	ASSERT_EQ(mm_count(mm), 1);
 }
 
+/* II-4 */
 TEST(DV_10_fields_after_overflow)
 {
 	struct watch bad = watch("bad");
@@ -119,6 +124,7 @@ TEST(DV_10_fields_after_overflow)
 	EXPECT_LOG();
 }
 
+/* II-4 */
 TEST(DV_10_fields_after_insert_on_a_dead_mm)
 {
 	struct watch a, bad = watch("bad");
@@ -134,6 +140,8 @@ TEST(DV_10_fields_after_insert_on_a_dead_mm)
 	ASSERT_EQ(mm_count(mm), 1);
 	/* The length is looked at before the mm is. */
 	ASSERT_EQ(mmu_interval_notifier_insert(&bad.sub, mm, 0x3000, 0, &watch_ops), -EOVERFLOW);
+	ASSERT_EQ(mmu_interval_notifier_insert(&bad.sub, mm, ULONG_MAX, 2, &watch_ops), -EOVERFLOW);
+	ASSERT_EQ(bad.sub.interval_tree.last, 0);
 	expect_reports();
 	REMOVE(&a);
 }
@@ -166,6 +174,7 @@ TEST(II_7a_idle_insert)
 	ASSERT_EQ(READ_BEGIN(&a), 1);
 }
 
+/* RS-1 counts a range that touches nothing; ST-4, II-8 */
 TEST(II_7b_insert_while_partially_excluded)
 {
 	struct watch a = watch("a"), b = watch("b");
@@ -187,6 +196,7 @@ TEST(II_7b_insert_while_partially_excluded)
 	EXPECT_LOG();
 }
 
+/* ST-4; II-9: INSERT() wants 0 */
 TEST(II_7c_insert_while_fully_excluded)
 {
 	struct watch a, b = watch("b");
@@ -313,6 +323,7 @@ TEST(IR_3_remove_waits_for_the_whole_busy_period)
 	ASSERT_EQ(mm_count(mm), 2);
 }
 
+/* ST-4 */
 TEST(IR_4_remove_while_even)
 {
 	struct watch a, b = watch("b");
@@ -362,6 +373,7 @@ TEST(IR_6_and_IR_8_memory_is_free_after_remove)
 	EXPECT_LOG("a.inv 5", "stay.inv 5");
 }
 
+/* IR-1: nothing but the sub is given. ML-3 */
 TEST(IR_7_remove_may_drop_the_last_reference)
 {
 	struct watch a;
@@ -442,6 +454,7 @@ TEST(RB_5_an_even_value_sleeps_until_seq_is_odd)
 	EXPECT_LOG("a.inv 3");
 }
 
+/* 4.3-6 */
 TEST(RB_2_a_skipped_set_seq_does_not_collide)
 {
 	struct watch a;
@@ -467,7 +480,295 @@ TEST(S1_3_retry_and_set_seq_are_plain)
 	ASSERT(mmu_interval_check_retry(&a.sub, 1));
 }
 
+TEST(RB_1_a_sub_that_was_never_inserted)
+{
+	struct watch a = watch("a");
+
+	mm = mm_alloc();
+	a.sub.mm = mm;
+	EXPECT_BUG("RB-1", mmu_interval_read_begin(&a.sub));
+}
+
+/* Whoever collided with an even number is woken by the change itself, not by the end of that busy period. RB-6: a value, no code */
+TEST(RB_5_an_overlapping_start_wakes)
+{
+	struct watch a, b = watch("b");
+	struct thread *reader;
+
+	set_up(&a);
+	INSERT(&b, mm, 0x8000, 0x1000);
+	mmu_interval_set_seq(&b.sub, 2);
+	reader = spawn(do_read_begin, &b);
+	wait_until_blocked(reader, MMU_NOTIFIER_WAIT_READ_BEGIN);
+	range_start(&range);
+	ASSERT_EQ(join(reader), 2);		/* while the range goes on */
+	range_end(&range);
+}
+
+TEST(RB_5_an_insert_that_makes_seq_odd_wakes)
+{
+	struct watch a, b = watch("b"), c = watch("c");
+	struct thread *reader;
+
+	set_up(&a);
+	INSERT(&b, mm, 0x8000, 0x1000);
+	mmu_interval_set_seq(&b.sub, 2);
+	reader = spawn(do_read_begin, &b);
+	wait_until_blocked(reader, MMU_NOTIFIER_WAIT_READ_BEGIN);
+	range = make_range(mm, 0x4000, 0x5000);	/* overlaps nothing */
+	range_start(&range);
+	ASSERT_NOT_WOKEN(reader);
+	INSERT(&c, mm, 0x6000, 0x1000);		/* II-7b */
+	ASSERT_EQ(join(reader), 2);
+	range_end(&range);
+}
+
+static struct gate holding;
+
+static void *hold_a_range(void *arg)
+{
+	struct mmu_notifier_range elsewhere = make_range(mm, 0x40000, 0x41000);
+
+	range_start(&elsewhere);
+	gate_pass(&holding);
+	range_end(&elsewhere);
+	return arg;
+}
+
+TEST(RB_3_waits_for_other_threads_that_never_touch_it)
+{
+	struct watch a;
+	struct thread *holder, *reader;
+
+	set_up(&a);
+	holder = spawn(hold_a_range, NULL);
+	gate_wait(&holding);
+	invalidate(mm, 0x1000, 0x2000);
+	reader = spawn(do_read_begin, &a);
+	wait_until_blocked(reader, MMU_NOTIFIER_WAIT_READ_BEGIN);
+	invalidate(mm, 0x1000, 0x2000);		/* another end, not the last */
+	EXPECT_LOG("a.inv 3", "a.inv 3");
+	ASSERT_NOT_WOKEN(reader);
+	gate_open(&holding);
+	ASSERT_EQ(join(reader), 3);
+	join(holder);
+}
+
+TEST(II_11_insert_in_the_middle_of_another_threads_range)
+{
+	struct watch a, b = watch("b");
+	struct thread *holder;
+
+	set_up(&a);
+	holder = spawn(hold_a_range, NULL);
+	gate_wait(&holding);
+	INSERT(&b, mm, 0x8000, 0x1000);
+	ASSERT(IN_TREE(&b));
+	ASSERT_EQ(SEQ(&b), 3);
+	gate_open(&holding);
+	join(holder);
+}
+
+/* RB-3, IR-6: a sleep is not interrupted by a signal; nor is RG-8's wait for the lock (RG-4). */
+static int signals_handled;
+
+static void on_signal(int number)
+{
+	(void)number;
+	STORE(signals_handled, LOAD(signals_handled) + 1);
+}
+
+static void *remove_and_note(void *watch)
+{
+	REMOVE((struct watch *)watch);
+	note("removed");
+	return NULL;
+}
+
+static void *read_and_note(void *watch)
+{
+	void *seq = do_read_begin(watch);
+
+	note("read");
+	return seq;
+}
+
+static void *register_and_note(void *listener)
+{
+	REGISTER((struct listener *)listener, mm);
+	note("registered");
+	return NULL;
+}
+
+/* The second signal is handled after the sleeper has come back from the first. */
+static void interrupt_twice(struct thread *sleeper)
+{
+	struct sigaction action = { .sa_handler = on_signal };	/* no SA_RESTART */
+
+	signals_handled = 0;
+	sigaction(SIGUSR1, &action, NULL);
+	for (int n = 1; n <= 2; n++) {
+		ASSERT_EQ(pthread_kill(sleeper->id, SIGUSR1), 0);
+		WAIT_FOR(LOAD(signals_handled) == n);
+	}
+	ASSERT_NOT_DONE(sleeper);
+	note("still asleep");
+}
+
+TEST(RB_3_a_signal_does_not_end_the_sleep)
+{
+	struct watch a;
+	struct thread *reader;
+
+	set_up(&a);
+	range_start(&range);
+	reader = spawn(read_and_note, &a);
+	wait_until_blocked(reader, MMU_NOTIFIER_WAIT_READ_BEGIN);
+	interrupt_twice(reader);
+	range_end(&range);
+	ASSERT_EQ(join(reader), 3);
+	EXPECT_LOG("a.inv 3", "still asleep", "read");
+}
+
+TEST(IR_6_a_signal_does_not_end_the_sleep)
+{
+	struct watch a;
+	struct thread *remover;
+
+	set_up(&a);
+	range_start(&range);
+	remover = spawn(remove_and_note, &a);
+	wait_until_blocked(remover, MMU_NOTIFIER_WAIT_REMOVE);
+	interrupt_twice(remover);
+	range_end(&range);
+	join(remover);
+	EXPECT_LOG("a.inv 3", "still asleep", "removed");
+}
+
+TEST(DV_4_a_signal_does_not_end_the_wait_for_a_lock)
+{
+	struct listener A = listener("A", &ops_all);
+	struct thread *registrar;
+
+	mm = mm_alloc();
+	mmu_notifier_rmap_read_lock(mm);	/* what mm_take_all_locks would wait for */
+	registrar = spawn(register_and_note, &A);
+	wait_until_blocked(registrar, MMU_NOTIFIER_WAIT_RMAP_LOCK);
+	interrupt_twice(registrar);
+	mmu_notifier_rmap_read_unlock(mm);
+	join(registrar);
+	EXPECT_LOG("still asleep", "registered");
+}
+
+static bool invalidate_nothing(struct mmu_interval_notifier *sub, const struct mmu_notifier_range *seen, unsigned long seq)
+{
+	(void)sub;
+	(void)seen;
+	(void)seq;
+	return true;
+}
+
+TEST(II_10_ops_without_invalidate)
+{
+	static struct mmu_interval_notifier_ops ops = { .invalidate = invalidate_nothing };
+	struct watch a = watch("a");
+
+	mm = mm_alloc();
+	ASSERT_EQ(mmu_interval_notifier_insert(&a.sub, mm, 0x1000, 0x1000, &ops), 0);
+	invalidate(mm, 0x1000, 0x2000);
+	ops.invalidate = NULL;
+	EXPECT_BUG_IN("II-10", "mmu_notifier_invalidate_range_start", "", invalidate(mm, 0x1000, 0x2000));
+}
+
+/* IR-5: holding the lock of the callbacks is reported by lockdep only, which is off (DV-3). */
+TEST(IR_5_no_lockdep)
+{
+	struct watch a;
+
+	set_up(&a);
+	pthread_mutex_lock(&a.user_lock);
+	REMOVE(&a);
+	pthread_mutex_unlock(&a.user_lock);
+	expect_reports();
+}
+
+/* RS-3: the walk meets neither what a callback inserts to its right, nor does it lose its way by it. */
+static struct watch more[8];
+
+static void insert_to_the_right(struct watch *self, const struct mmu_notifier_range *seen, unsigned long seq)
+{
+	(void)seen;
+	(void)seq;
+	self->in = NULL;
+	for (int n = 0; n < 8; n++) {
+		more[n] = watch("more");
+		INSERT(&more[n], mm, 0x1800 + n, 0x1000);
+	}
+}
+
+TEST(RS_3_the_tree_stands_still_under_the_walk)
+{
+	struct watch a, b = watch("b"), c = watch("c");
+
+	set_up(&a);
+	INSERT(&b, mm, 0x1400, 0x1000);
+	INSERT(&c, mm, 0x1f00, 0x1000);
+	a.in = insert_to_the_right;
+	range_start(&range);
+	EXPECT_LOG("a.inv 3", "b.inv 3", "c.inv 3");
+	range_end(&range);
+}
+
 /* --- states */
+
+TEST(ST_2_published_once_and_kept)
+{
+	struct listener A = listener("A", &ops_all), B = listener("B", &ops_all);
+	struct watch a = watch("a");
+	void *published;
+
+	mm = mm_alloc();
+	mmgrab(mm);
+	REGISTER(&A, mm);
+	published = mm->notifier_subscriptions;
+	UNREGISTER(&A);
+	INSERT(&a, mm, 0x1000, 0x1000);
+	REGISTER(&B, mm);
+	REMOVE(&a);
+	mmput(mm);
+	UNREGISTER(&B);
+	ASSERT_EQ(mm->notifier_subscriptions, published);
+	ASSERT(mm_has_notifiers(mm));
+}
+
+TEST(ST_3_only_an_insert_turns_intervals_on)
+{
+	struct listener A = listener("A", &ops_all);
+	struct watch a = watch("a");
+	struct thread *inserter;
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	mmap_read_lock(mm);
+	inserter = spawn(do_insert, &a);	/* S is there, has_itree is not: II-1 takes the lock */
+	wait_until_blocked(inserter, MMU_NOTIFIER_WAIT_MMAP_LOCK);
+	mmap_read_unlock(mm);
+	join(inserter);
+}
+
+TEST(ST_3_intervals_stay_on)
+{
+	struct watch a, b = watch("b");
+
+	set_up(&a);
+	REMOVE(&a);				/* the last one */
+	mmap_write_lock(mm);
+	INSERT(&b, mm, 0x1000, 0x1000);		/* has no reason to take it (II-11) */
+	mmap_write_unlock(mm);
+	invalidate(mm, 0x1000, 0x2000);
+	EXPECT_LOG("b.inv 3");
+}
+
 
 TEST(ST_1_seq_begins_at_2)
 {

@@ -6,6 +6,7 @@ static struct mm_struct *mm;
 
 /* --- DV-9: once too often, or never */
 
+/* RG-10 */
 TEST(DV_9_double_register)
 {
 	struct listener A = listener("A", &ops_all), B = listener("B", &ops_all);
@@ -38,6 +39,7 @@ static void expect_insert_refused(struct watch *w, unsigned long start, unsigned
 	ASSERT_EQ(mm_count(mm), count);
 }
 
+/* II-10 */
 TEST(DV_9_double_insert_same_range)
 {
 	struct watch a = watch("a"), b = watch("b");
@@ -140,6 +142,7 @@ TEST(DV_9_remove_after_a_failed_insert_in_a_busy_period)
 	EXPECT_LOG("a.inv 3", "a.inv 5");
 }
 
+/* IR-9 */
 TEST(DV_9_second_remove)
 {
 	struct watch a = watch("a"), b = watch("b"), c = watch("c");
@@ -159,6 +162,7 @@ TEST(DV_9_second_remove)
 	expect_remove_ignored(&c);		/* the tree is empty */
 }
 
+/* IR-9 */
 TEST(DV_9_second_remove_of_a_deferred_insert)
 {
 	struct watch a = watch("a"), b = watch("b");
@@ -177,6 +181,7 @@ TEST(DV_9_second_remove_of_a_deferred_insert)
 	EXPECT_LOG("a.inv 3", "a.inv 5");
 }
 
+/* IR-9 */
 TEST(DV_9_second_remove_while_the_first_waits)
 {
 	struct watch a = watch("a");
@@ -195,6 +200,7 @@ TEST(DV_9_second_remove_while_the_first_waits)
 	ASSERT_EQ(mm_count(mm), 1);
 }
 
+/* UN-3 */
 TEST(DV_9_unregister_of_a_never_registered)
 {
 	struct listener A = listener("A", &ops_all), zero = { .name = "zero" };
@@ -246,6 +252,7 @@ TEST(DV_9_what_mm_exit_unlinked_is_still_there)
 	ASSERT_EQ(mm_count(mm), 1);
 }
 
+/* GP-10 */
 TEST(GP_5_extra_put)
 {
 	struct listener A = listener("A", &ops_kept);
@@ -278,6 +285,7 @@ TEST(RG_1_register_without_the_lock_warns)
 	ASSERT_EQ(mm_count(mm), 3);
 }
 
+/* 4.2-2 */
 TEST(GP_1_get_locked_without_the_lock_warns)
 {
 	struct listener A = listener("A", &ops_kept);
@@ -328,6 +336,42 @@ TEST(RG_1_register_on_a_dead_mm)
 	EXPECT_BUG_IN("RG-1", "mmu_notifier_get_locked", "", (void)!mmu_notifier_get(&ops_get, mm));
 	/* II-4: the insert would have to turn intervals on first. */
 	EXPECT_BUG("RG-1", mmu_interval_notifier_insert(&a.sub, mm, 0x1000, 0x1000, &watch_ops));
+}
+
+static void *do_register(void *listener)
+{
+	REGISTER((struct listener *)listener, mm);
+	return NULL;
+}
+
+static void *do_insert(void *watch)
+{
+	INSERT((struct watch *)watch, mm, 0x1000, 0x1000);
+	return NULL;
+}
+
+/* The address space ends while the registration waits for its locks. */
+static void end_meanwhile(void *(*call)(void *), void *arg)
+{
+	struct thread *registrar;
+
+	mmu_notifier_rmap_read_lock(mm);
+	registrar = spawn(call, arg);
+	wait_until_blocked(registrar, MMU_NOTIFIER_WAIT_RMAP_LOCK);
+	mmput(mm);
+	mmu_notifier_rmap_read_unlock(mm);
+	join(registrar);
+}
+
+TEST(RG_1_users_that_vanish_meanwhile)
+{
+	struct listener A = listener("A", &ops_all);
+	struct watch a = watch("a");
+
+	mm = mm_alloc();
+	mmgrab(mm);
+	EXPECT_BUG_IN("RG-1", "mmu_notifier_register", "", end_meanwhile(do_register, &A));
+	EXPECT_BUG_IN("RG-1", "mmu_interval_notifier_insert", "", end_meanwhile(do_insert, &a));
 }
 
 TEST(II_4_insert_on_a_dead_mm)
@@ -469,6 +513,51 @@ TEST(DV_14_null_mm_given_to_the_rest)
 	EXPECT_BUG("DV-14", mmu_notifier_rmap_write_lock(NULL));
 }
 
+TEST(DV_14_null_mm_given_to_locks_and_inlines)
+{
+	struct mmu_notifier_range range;
+
+	EXPECT_BUG("DV-14", (void)!mmap_read_trylock(NULL));
+	EXPECT_BUG("DV-14", (void)!mmap_write_trylock(NULL));
+	EXPECT_BUG("DV-14", (void)!mmap_write_lock_killable(NULL));
+	EXPECT_BUG("DV-14", (void)!mmap_read_lock_killable(NULL));
+	EXPECT_BUG("DV-14", mmap_write_downgrade(NULL));
+	EXPECT_BUG("DV-14", mmap_assert_write_locked(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_rmap_read_unlock(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_rmap_write_unlock(NULL));
+	EXPECT_BUG("DV-14", kthread_unuse_mm(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_release(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_subscriptions_destroy(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_subscriptions_init(NULL));
+	EXPECT_BUG("DV-14", mmu_notifier_range_init(NULL, MMU_NOTIFY_CLEAR, 0, NULL, 0, 1));
+	EXPECT_BUG("DV-14", (void)!mmu_notifier_range_blockable(NULL));
+	memset(&range, 0, sizeof(range));
+	EXPECT_BUG("DV-14", mmu_notifier_invalidate_range_start(&range));
+}
+
+/* The mm that an object names, where the call takes it from there. */
+TEST(DV_14_null_mm_in_an_object)
+{
+	struct mmu_notifier counted = { .ops = &ops_kept, .users = 1 };
+	struct mmu_interval_notifier zero = { .ops = &watch_ops };
+
+	EXPECT_BUG("DV-14", mmu_notifier_put(&counted));
+	EXPECT_BUG("DV-14", mmu_interval_notifier_remove(&zero));
+	EXPECT_BUG("DV-14", mmu_interval_read_begin(&zero));
+}
+
+static const struct mmu_notifier_ops ops_no_alloc = { .free_notifier = on_free_kept }, ops_no_free = { .release = on_release };
+
+TEST(DV_14_ops_that_get_and_put_cannot_do_without)
+{
+	struct listener A = listener("A", &ops_no_free);
+
+	mm = mm_alloc();
+	EXPECT_BUG_IN("DV-14", "mmu_notifier_get_locked", "alloc_notifier is NULL", (void)!mmu_notifier_get(&ops_no_alloc, mm));
+	REGISTER(&A, mm);
+	EXPECT_BUG_IN("GP-7", "mmu_notifier_put", "free_notifier", mmu_notifier_put(&A.mn));
+}
+
 static struct mmu_notifier *alloc_null(struct mm_struct *for_mm)
 {
 	(void)for_mm;
@@ -498,6 +587,32 @@ TEST(DV_3_default_handler_writes_one_line)
 	CAPTURE(&warning, warn_once_more());
 	ASSERT_EQ(warning.status, 0);
 	if (!test_has_line(warning.text, "warning", "DV-3", "mmap_assert_locked", ""))
+		FAIL("stderr: %s", warning.text);
+	ASSERT_EQ(strchr(warning.text, '\n'), warning.text + strlen(warning.text) - 1);
+}
+
+static void refuse_by_default_handler(void)
+{
+	static const struct mmu_notifier_ops ops = { .invalidate_range_start = on_start };
+	struct listener A = listener("A", &ops);
+	struct mmu_notifier_range range;
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	A.returns = -EAGAIN;
+	range = make_range(mm, 0x1000, 0x2000);
+	ASSERT_EQ(range_start_nonblock(&range), -EAGAIN);	/* information only (HS-5) */
+	A.returns = -ENOMEM;
+	ASSERT_EQ(range_start_nonblock(&range), -ENOMEM);	/* and a warning */
+}
+
+TEST(DV_3_default_handler_drops_information)
+{
+	struct capture warning;
+
+	CAPTURE(&warning, refuse_by_default_handler());
+	ASSERT_EQ(warning.status, 0);
+	if (!test_has_line(warning.text, "warning", "HS-5", "mmu_notifier_invalidate_range_start", "-12"))
 		FAIL("stderr: %s", warning.text);
 	ASSERT_EQ(strchr(warning.text, '\n'), warning.text + strlen(warning.text) - 1);
 }
@@ -630,4 +745,38 @@ TEST(DV_17_a_handler_may_call_the_library)
 	ASSERT_EQ(mmu_notifier_register(&A.mn, mm), -EINVAL);
 	expect_reports("DV-9");
 	ASSERT_EQ(mm_count(mm), 3);
+}
+
+TEST(DV_17_no_lock_of_the_mm_is_held_in_a_report_of_put)
+{
+	struct listener A = listener("A", &ops_kept);
+	struct mmu_notifier unused = { .ops = &ops_kept };
+
+	mm = mm_alloc();
+	unused.mm = mm;
+	REGISTER(&A, mm);
+	mmu_notifier_set_report_handler(use_the_library, &A.mn);
+	mmu_notifier_put(&unused);
+	expect_reports("GP-5 mmu_notifier_put");
+	ASSERT_EQ(A.mn.users, 1);
+}
+
+static void misuse_and_step_down(const struct mmu_notifier_report *report, void *data)
+{
+	test_on_report(report, data);
+	if (!data)
+		return;
+	mmu_notifier_set_report_handler(misuse_and_step_down, NULL);
+	mmap_assert_locked(mm);			/* a report inside of a report */
+	mmu_notifier_set_report_handler(test_on_report, NULL);
+}
+
+TEST(DV_17_a_handler_may_cause_reports_and_replace_itself)
+{
+	mm = mm_alloc();
+	mmu_notifier_set_report_handler(misuse_and_step_down, mm);
+	mmap_assert_write_locked(mm);
+	expect_reports("DV-3 mmap_assert_write_locked", "DV-3 mmap_assert_locked");
+	mmap_assert_locked(mm);
+	expect_reports("DV-3 mmap_assert_locked");
 }

@@ -224,7 +224,7 @@ TEST(read_begin_allocates_nothing)
 	NO_ALLOCATION(READ_BEGIN(&w[0]));
 }
 
-/* RG-3, II-2, GP-3: nothing is left behind by a registration that got no memory. */
+/* RG-3, RG-7, II-2: nothing is left behind by a registration that got no memory. */
 TEST(RG_3_no_memory)
 {
 	struct watch a = watch("a");
@@ -360,6 +360,7 @@ static const struct mmu_notifier_ops
 	ops_young = { .test_young = on_test_young },
 	ops_release = { .release = on_release };
 
+/* 4.1-1 */
 TEST(no_lock_in_invalidate)
 {
 	set_up_standing(&ops_arch);
@@ -368,12 +369,16 @@ TEST(no_lock_in_invalidate)
 	everything_during(a_pair);
 }
 
+/* 4.1-2 */
 TEST(no_lock_in_invalidate_range_start) { set_up_standing(&ops_start); everything_during(a_pair); }
+/* 4.1-2 */
 TEST(no_lock_in_invalidate_range_end) { set_up_standing(&ops_end); everything_during(a_pair); }
+/* 4.1-4 */
 TEST(no_lock_in_test_young) { set_up_standing(&ops_young); everything_during(a_young); }
 
 static void *an_unregister(void *arg) { UNREGISTER(&B); return arg; }
 
+/* 4.1-3 */
 TEST(no_lock_in_release) { set_up_standing(&ops_release); everything_during(an_unregister); }
 
 /* While free_notifier stands, too; it runs on a thread of the library. */
@@ -392,4 +397,5 @@ static void *a_put(void *arg)
 	return arg;
 }
 
+/* 4.1-8 */
 TEST(no_lock_in_free_notifier) { set_up_standing(&ops_free); everything_during(a_put); }

@@ -335,6 +335,7 @@ TEST(HS_9_blockable_refusal_ends_twice)
 	ASSERT_EQ(idle_seq(mm), 4);
 }
 
+/* HS-10 */
 TEST(DV_1_nothing_leaks)
 {
 	struct listener A = listener("A", &ops_start), B = listener("B", &ops_all);
@@ -404,7 +405,123 @@ TEST(DV_1_only_its_own_count)
 	ASSERT_EQ(idle_seq(mm), 4);
 }
 
+TEST(HS_8_no_end_is_owed)
+{
+	struct listener A = listener("A", &ops_start);
+	struct watch a = watch("a");
+
+	mm = mm_alloc();
+	INSERT(&a, mm, 0x1000, 0x1000);
+	range = make_range(mm, 0x1000, 0x2000);
+	a.refuse = true;			/* by the tree */
+	ASSERT_EQ(range_start_nonblock(&range), -EAGAIN);
+	WITH_LOCK(mm, mmu_notifier_invalidate_range_end(&range));
+	expect_reports("DV-8");
+	a.refuse = false;
+	REGISTER(&A, mm);
+	A.returns = -EAGAIN;			/* by the list */
+	ASSERT_EQ(range_start_nonblock(&range), -EAGAIN);
+	WITH_LOCK(mm, mmu_notifier_invalidate_range_end(&range));
+	expect_reports("DV-8");
+	ASSERT_EQ(idle_seq(mm), 6);
+}
+
+static const struct mmu_notifier_ops ops_arch = { .arch_invalidate_secondary_tlbs = on_arch };
+
+/* HS-4, YG-1 to YG-3, RL-2: an op that is NULL is skipped and changes no result. */
+TEST(HS_4_ops_that_are_null_are_skipped)
+{
+	struct listener A = listener("A", &ops_all), N = listener("N", &ops_none), R = listener("R", &ops_arch);
+
+	mm = mm_alloc();
+	mmgrab(mm);
+	REGISTER(&A, mm);
+	REGISTER(&N, mm);
+	REGISTER(&R, mm);
+	A.returns = N.returns = R.returns = 4;
+	WITH_LOCK(mm, {
+		ASSERT_EQ(mmu_notifier_clear_flush_young(mm, 0, 1), 4);
+		ASSERT_EQ(mmu_notifier_clear_young(mm, 0, 1), 4);
+		ASSERT_EQ(mmu_notifier_test_young(mm, 0), 4);
+		mmu_notifier_change_pte(mm, 0, (pte_t){ .pte = 1 });
+		mmu_notifier_arch_invalidate_secondary_tlbs(mm, 0, 1);
+	});
+	EXPECT_LOG("A.clear_flush_young", "A.clear_young", "A.test_young", "A.change_pte", "R.arch");
+	A.returns = -EAGAIN;
+	range = make_range(mm, 0x1000, 0x2000);
+	ASSERT_EQ(range_start_nonblock(&range), -EAGAIN);
+	EXPECT_LOG("A.start", "A.end");
+	expect_reports("HS-5");
+	mmput(mm);
+	EXPECT_LOG("A.release");
+}
+
+static void block_a_while(struct listener *self, const char *op)
+{
+	(void)self;
+	(void)op;
+	usleep(1);				/* a sleep, which a non-blockable range forbids */
+}
+
+/* HS-4's bracket has no effect outside a checking mode (DV-3). */
+TEST(HS_4_a_sleep_is_not_reported)
+{
+	struct listener A = listener("A", &ops_all);
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	A.in = block_a_while;
+	range = make_range(mm, 0x1000, 0x2000);
+	ASSERT_EQ(range_start_nonblock(&range), 0);
+	range_end(&range);
+	expect_reports();
+}
+
+/* HS-5: each clause of its own. */
+TEST(HS_5_blockable_and_end_are_two_faults)
+{
+	static const char *const of_answer = "blockable", *const of_end = "although";
+	struct listener A = listener("A", &ops_start), B = listener("B", &ops_all);
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	range = make_range(mm, 0x1000, 0x2000);
+	A.returns = -EAGAIN;
+	range_start(&range);			/* no end op: only for the blockable range */
+	expect_reports("HS-5 mmu_notifier_invalidate_range_start");
+	ASSERT(strstr(last_report()->message, of_answer));
+	ASSERT_STR(last_report()->callback, "invalidate_range_start");
+	range_end(&range);
+	A.returns = 0;
+	REGISTER(&B, mm);
+	B.returns = -EAGAIN;
+	ASSERT_EQ(range_start_nonblock(&range), -EAGAIN);	/* an end op: only for that */
+	expect_reports("HS-5");
+	ASSERT(strstr(last_report()->message, of_end));
+	B.returns = 3;
+	ASSERT_EQ(range_start_nonblock(&range), 3);		/* both */
+	expect_reports("HS-5", "HS-5");
+}
+
 /* --- ends */
+
+TEST(RE_6_an_end_whose_start_saw_no_intervals)
+{
+	struct listener A = listener("A", &ops_all);
+	struct watch a = watch("a");
+
+	mm = mm_alloc();
+	range = make_range(mm, 0x1000, 0x2000);
+	mmu_notifier_invalidate_range_start(&range);	/* no lock: nothing keeps the insert out (RG-9) */
+	INSERT(&a, mm, 0x1000, 0x1000);
+	REGISTER(&A, mm);
+	mmu_notifier_invalidate_range_end(&range);
+	expect_reports("DV-8 mmu_notifier_invalidate_range_end");
+	EXPECT_LOG("A.end");
+	ASSERT_EQ(idle_seq(mm), 2);
+	invalidate(mm, 0x1000, 0x2000);
+	EXPECT_LOG("a.inv 3", "A.start", "A.end");
+}
 
 TEST(RE_1_intervals_are_let_go_first)
 {

@@ -14,6 +14,7 @@ static int register_locked(struct listener *self)
 	return result;
 }
 
+/* RG-6: listener() leaves 0x5a in all but ops. 3.14-1 */
 TEST(RG_5_register_links_counts_and_sets_fields)
 {
 	struct listener A = listener("A", &ops_all);
@@ -32,6 +33,7 @@ TEST(RG_5_register_links_counts_and_sets_fields)
 	UNREGISTER(&A);
 }
 
+/* 4.2-2 */
 TEST(RG_1_register_with_the_lock_held)
 {
 	struct listener A = listener("A", &ops_all);
@@ -43,6 +45,7 @@ TEST(RG_1_register_with_the_lock_held)
 	ASSERT_EQ(mm_count(mm), 1);
 }
 
+/* RG-7, 3.14-3 */
 TEST(RG_2_arch_with_start_or_end)
 {
 	static const struct mmu_notifier_ops
@@ -66,6 +69,7 @@ TEST(RG_2_arch_with_start_or_end)
 
 static void ignore_signal(int number) { (void)number; }
 
+/* RG-4 */
 TEST(DV_4_a_pending_signal_does_not_matter)
 {
 	struct listener A = listener("A", &ops_all);
@@ -140,6 +144,7 @@ TEST(RG_10_same_ops_twice)
 
 /* --- unregister */
 
+/* 3.14-6 */
 TEST(UN_2_release_then_unlink)
 {
 	struct listener A = listener("A", &ops_all), B = listener("B", &ops_none);
@@ -175,6 +180,7 @@ TEST(UN_3_no_release_after_mm_exit)
 	mmdrop(mm);
 }
 
+/* 4.2-3 */
 TEST(UN_5_takes_no_mmap_lock)
 {
 	struct listener A = listener("A", &ops_all);
@@ -223,6 +229,7 @@ TEST(UN_7_between_start_and_end)
 	EXPECT_LOG("B.start", "A.start", "A.release", "B.end");
 }
 
+/* UN-4, ML-3 */
 TEST(UN_5_last_reference)
 {
 	struct listener A = listener("A", &ops_all);
@@ -233,6 +240,45 @@ TEST(UN_5_last_reference)
 	ASSERT_EQ(mm_count(mm), 1);
 	UNREGISTER(&A);				/* frees mm */
 	EXPECT_LOG("A.release");
+}
+
+static void drop_all_references(struct listener *self, const char *op)
+{
+	if (!strcmp(op, "release"))
+		atomic_set(&self->mn.mm->mm_count, 0);
+}
+
+TEST(UN_1_references_that_vanish_meanwhile)
+{
+	struct listener A = listener("A", &ops_all);
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	A.in = drop_all_references;
+	EXPECT_BUG("UN-1", mmu_notifier_unregister(&A.mn, mm));
+}
+
+static const struct mmu_notifier_ops ops_tlb_only = { .arch_invalidate_secondary_tlbs = on_arch, .release = on_release };
+
+static int links_seen;
+
+static void still_listed(struct listener *self, const char *op)
+{
+	(void)op;
+	ASSERT(!hlist_unhashed(&self->mn.hlist));
+	links_seen++;
+}
+
+/* UN-2: release comes first; an event in it still reaches the sub. */
+TEST(UN_2_linked_during_release)
+{
+	struct listener A = listener("A", &ops_tlb_only);
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	A.in = still_listed;
+	UNREGISTER(&A);
+	ASSERT_EQ(links_seen, 1);
 }
 
 /* --- HS-11: C stands at a gate in a walk over C, B, A */

@@ -81,6 +81,7 @@ TEST(RL_1_inside_an_older_range)
 	EXPECT_LOG("a.inv 5", "late.inv 5");
 }
 
+/* 3.14-10 */
 TEST(RL_2_intervals_first_then_release_newest_first)
 {
 	struct listener A = listener("A", &ops_all), B = listener("B", &ops_none), C = listener("C", &ops_all);
@@ -231,6 +232,7 @@ TEST(ML_2_mmput_async_of_many)
 	mmdrop(mm);
 }
 
+/* 3.14-6, 3.14-9 */
 TEST(ML_4_life_without_users)
 {
 	struct listener A = listener("A", &ops_kept), B = listener("B", &ops_all);
@@ -254,6 +256,57 @@ TEST(ML_4_life_without_users)
 	ASSERT_EQ(mm_count(mm), 1);
 	ASSERT(!mmget_not_zero(mm));
 	mmdrop(mm);
+}
+
+static int users_in_release, count_in_release;
+
+static void look_at_counts(struct listener *self, const char *op)
+{
+	(void)op;
+	users_in_release = mm_users(self->mn.mm);
+	count_in_release = mm_count(self->mn.mm);
+}
+
+/* ML-2: users are 0 when release runs; their common reference is dropped after it. RL-1: no mmap_lock is held */
+TEST(ML_2_order_of_the_last_mmput)
+{
+	struct listener A = listener("A", &ops_all);
+
+	mm = mm_alloc();
+	A.in = look_at_counts;
+	REGISTER(&A, mm);
+	users_in_release = -1;
+	mmput(mm);
+	ASSERT_EQ(users_in_release, 0);
+	ASSERT_EQ(count_in_release, 2);
+	ASSERT_EQ(mm_count(mm), 1);
+	UNREGISTER(&A);
+}
+
+TEST(ML_2_and_ML_3_no_drop_below_zero)
+{
+	mm = mm_alloc();
+	mmgrab(mm);
+	mmput(mm);
+	EXPECT_BUG("ML-2", mmput(mm));
+	EXPECT_BUG("ML-2", mmput_async(mm));
+	atomic_set(&mm->mm_count, 0);
+	EXPECT_BUG("ML-3", mmdrop(mm));
+}
+
+TEST(DS_1_the_field_is_poisoned)
+{
+	struct listener A = listener("A", &ops_all);
+	struct watch a = watch("a");
+
+	mm = mm_alloc();
+	REGISTER(&A, mm);
+	UNREGISTER(&A);
+	INSERT(&a, mm, 0x1000, 0x1000);		/* the tree is not looked at */
+	mmu_notifier_subscriptions_destroy(mm);
+	ASSERT_EQ(mm->notifier_subscriptions, 0xdead000000000100);
+	ASSERT(mm_has_notifiers(mm));
+	expect_reports();
 }
 
 TEST(DS_1_destroy_with_subscribers_is_a_bug)

@@ -114,8 +114,10 @@ static void expect_works_everywhere(void (*call)(void))
 	}
 }
 
+/* 4.2-3 */
 TEST(DV_7_unregister_on_the_same_mm) { expect_bug_everywhere(unregister_same_mm, "mmu_notifier_unregister"); }
 TEST(DV_7_unregister_on_another_mm) { expect_bug_everywhere(unregister_other_mm, "mmu_notifier_unregister"); }
+/* 4.2-5 */
 TEST(DV_7_synchronize) { expect_bug_everywhere(synchronize, "mmu_notifier_synchronize"); }
 TEST(DV_7_last_mmput) { expect_bug_everywhere(last_mmput, "mmput"); }
 
@@ -203,6 +205,7 @@ static void free_synchronizes(struct mmu_notifier *mn)
 	on_free(mn);
 }
 
+/* 4.1-7, 4.1-8 */
 TEST(DV_7_alloc_and_a_free_at_once_are_no_walk)
 {
 	static const struct mmu_notifier_ops ops = {
@@ -223,6 +226,7 @@ static void remove_a(void) { REMOVE(&a); }
 static void read_a(void) { READ_BEGIN(&a); }
 static void read_b(void) { READ_BEGIN(&b); }
 
+/* IR-10, 4.2-6 */
 TEST(DV_7_remove_in_invalidate)
 {
 	set_up_intervals(remove_b);
@@ -231,6 +235,7 @@ TEST(DV_7_remove_in_invalidate)
 	EXPECT_BUG_IN("DV-7", "mmu_interval_notifier_remove", "invalidate", by_pair());
 }
 
+/* 4.2-7 */
 TEST(DV_7_read_begin_in_invalidate)
 {
 	set_up_intervals(read_b);
@@ -240,6 +245,7 @@ TEST(DV_7_read_begin_in_invalidate)
 	EXPECT_BUG_IN("DV-7", "mmu_interval_read_begin", "invalidate", invalidate(mm, 0x1000, 0x3000));
 }
 
+/* IR-10, 4.2-6, 4.2-7 */
 TEST(DV_7_remove_and_read_begin_in_start)
 {
 	set_up_intervals(NULL);
@@ -282,6 +288,7 @@ static void mmput_of_an_empty_list(void)
 	REMOVE(&w);
 }
 
+/* GP-6, 4.2-4 */
 TEST(DV_7_puts_are_fine_everywhere) { expect_works_everywhere(put_V); expect_works_everywhere(put_X); }
 TEST(DV_7_mmput_of_an_empty_list_is_fine_everywhere) { expect_works_everywhere(mmput_of_an_empty_list); }
 
@@ -310,6 +317,7 @@ static void wait_for_lists(void)
 	UNREGISTER(&X);
 }
 
+/* 4.2-3, 4.2-5 */
 TEST(DV_7_grace_periods_in_an_interval_callback_are_fine)
 {
 	set_up_intervals(wait_for_lists);
@@ -379,4 +387,113 @@ TEST(DV_7_remove_and_read_begin_in_release_are_fine)
 	inside = read_and_remove_b;
 	mmput(mm);				/* RL-1's range is over by then */
 	EXPECT_LOG("a.inv 3", "b.inv 3", "O.release", "inside", "V.release");
+}
+
+/* --- 4.2: what is legal, or done all the same, in every callback */
+
+static struct watch fresh;
+
+static void insert_fresh(void)
+{
+	fresh = watch("fresh");
+	if (mm_users(mm) == 0) {		/* in mm exit: II-4 */
+		ASSERT_EQ(mmu_interval_notifier_insert(&fresh.sub, mm, 0x8000, 0x1000, &watch_ops), -EINVAL);
+		expect_reports("II-4");
+		return;
+	}
+	INSERT(&fresh, mm, 0x8000, 0x1000);
+	ASSERT(!mmu_interval_check_retry(&fresh.sub, SEQ(&fresh)));
+	ASSERT(mmu_interval_check_retry(&fresh.sub, 77));
+	ASSERT(!mmu_interval_read_retry(&fresh.sub, SEQ(&fresh)));
+}
+
+static void turn_intervals_on(void)
+{
+	static struct watch first;
+
+	first = watch("first");
+	INSERT(&first, mm, 0x100000, 0x1000);
+}
+
+static void go_with_intervals(const struct way *way)
+{
+	set_up(way->ops, way->op, insert_fresh);
+	turn_intervals_on();
+	STORE(test_log_end, 0);
+}
+
+/* An insert with has_itree takes no lock and works in every callback; so do check_retry and read_retry (4.2-9, 4.2-10). */
+TEST(S4_2_1_an_insert_works_in_every_callback)
+{
+	for (size_t n = 0; n < sizeof(ways) / sizeof(*ways); n++) {
+		go_with_intervals(&ways[n]);
+		ways[n].go();
+		if (!logged("inside"))
+			FAIL("%s was not called", ways[n].member);
+		expect_reports();
+	}
+}
+
+static void insert_in_invalidate(void)
+{
+	fresh = watch("fresh");
+	INSERT(&fresh, mm, 0x8000, 0x1000);
+	ASSERT_EQ(SEQ(&fresh), 3);
+	ASSERT(!mmu_interval_read_retry(&a.sub, 1));
+	ASSERT(!mmu_interval_check_retry(&a.sub, 1));
+}
+
+TEST(S4_2_9_read_retry_in_invalidate)
+{
+	set_up_intervals(insert_in_invalidate);		/* 4.2-10 */
+	by_pair();
+	ASSERT(logged("inside"));
+}
+
+static void nested_pair(void)
+{
+	inside_op = "";				/* once */
+	a.in = NULL;
+	invalidate(mm, 0x2000, 0x3000);
+}
+
+/* ST-6: a pair inside a callback of the same mm is counted, and shares the seq. */
+TEST(S4_2_11_a_pair_nested_in_invalidate)
+{
+	set_up_intervals(nested_pair);
+	by_pair();
+	EXPECT_LOG("a.inv 3", "inside", "b.inv 3", "O.start", "V.start", "O.end", "V.end", "O.start", "V.start", "O.end", "V.end");
+	ASSERT_EQ(idle_seq(mm), 4);
+}
+
+TEST(S4_2_11_a_pair_nested_in_start_and_in_end)
+{
+	set_up_intervals(nested_pair);
+	a.in = NULL;
+	inside_op = "start";
+	by_pair();
+	EXPECT_LOG("a.inv 3", "O.start", "inside", "b.inv 3", "O.start", "V.start", "O.end", "V.end", "V.start", "O.end", "V.end");
+	inside_op = "end";
+	by_pair();
+	EXPECT_LOG("a.inv 5", "O.start", "V.start", "O.end", "inside", "b.inv 7", "O.start", "V.start", "O.end", "V.end", "V.end");
+	ASSERT_EQ(idle_seq(mm), 8);
+}
+
+static void refused_pair(void)
+{
+	struct mmu_notifier_range range = make_range(mm, 0x2000, 0x3000);
+
+	inside_op = "";
+	b.refuse = true;
+	ASSERT_EQ(range_start_nonblock(&range), -EAGAIN);
+}
+
+TEST(S4_2_12_a_nonblockable_start_in_start)
+{
+	set_up_intervals(refused_pair);
+	a.in = NULL;
+	inside_op = "start";
+	by_pair();
+	EXPECT_LOG("a.inv 3", "O.start", "inside", "b.inv 3", "V.start", "O.end", "V.end");
+	ASSERT_EQ(idle_seq(mm), 4);
 }

@@ -24,12 +24,15 @@ part_c() {
 	programs=$(bash c-tests/build.sh "$build/c-tests" c-tests/test_*.c c-tests/test_*.cc) && bash c-tests/run.sh $programs
 }
 part_conformance() { bash c-tests/conformance/check; }
-part_stress() { bash c-tests/stress.sh "${STRESS_SECONDS:-20}"; }
+part_stress() { bash c-tests/stress/stress.sh "${STRESS_SECONDS:-60}"; }
+part_faults() { bash c-tests/faults/run.sh; }
 part_demo() { bash c-tests/demo.sh; }
 part_man() { bash c-tests/man.sh; }
-part_model() { bash c-tests/model/compare.sh -n "${MODEL_PROGRAMS:-300}"; }
+part_model() { bash c-tests/model/run.sh; }
+part_model-bite() { bash c-tests/model/bite.sh; } # on request: builds the library once for each mistake
 part_drivers() { bash c-tests/drivers/run.sh; }
 part_abi() { bash c-tests/abi/run.sh; }
+part_instructions() { bash benches/instructions/check.sh; }
 part_readme() { bash c-tests/readme.sh; }
 # The short form of every model, and as many of the mistakes that they must find as fit into the seconds.
 part_models() {
@@ -49,7 +52,7 @@ tally() {
 	[ "$f" -eq 0 ]
 }
 
-[ $# -gt 0 ] || set -- rust headers install c conformance model stress demo drivers abi man readme models
+[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man instructions readme models
 make -s stage || exit 1
 for part; do
 	log=$build/test-$part.log start=$SECONDS

@@ -10,6 +10,7 @@ want clang clang
 want valgrind valgrind
 want mandoc mandoc
 want ld binutils
+want strace strace
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "installing:$missing"

@@ -92,7 +92,8 @@ mmu_notifier_get(const struct mmu_notifier_ops *ops, struct mm_struct *mm)
 /*
  * Tells the readers of @interval_sub that what they collected is stale.  Only
  * inside of ops->invalidate(), with the @cur_seq that it was given, under the
- * driver's lock that also protects mmu_interval_read_retry() (section 4.3).
+ * driver's lock that also protects mmu_interval_read_retry().
+ * SPEC: 4.3-5
  */
 static inline void
 mmu_interval_set_seq(struct mmu_interval_notifier *interval_sub,
@@ -108,7 +109,8 @@ mmu_interval_set_seq(struct mmu_interval_notifier *interval_sub,
  * was collected is valid as long as the driver's lock is held.
  *
  * The caller holds the driver's lock, under which ops->invalidate() calls
- * mmu_interval_set_seq() (section 4.3).
+ * mmu_interval_set_seq().
+ * SPEC: 4.3-3
  */
 static inline bool
 mmu_interval_read_retry(struct mmu_interval_notifier *interval_sub,
@@ -122,6 +124,7 @@ mmu_interval_read_retry(struct mmu_interval_notifier *interval_sub,
  * The same as a hint, without any lock and in any context: true is certain,
  * false may be wrong by the time it is returned.  It allows to give up early;
  * mmu_interval_read_retry() must still follow a false.
+ * SPEC: 4.3-2
  */
 static inline bool
 mmu_interval_check_retry(struct mmu_interval_notifier *interval_sub,

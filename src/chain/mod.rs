@@ -27,15 +27,11 @@ use crate::abi::notifier::mmu_notifier;
 use crate::abi::types::hlist_node;
 use crate::srcu::Srcu;
 use crate::sync::{AtomicPtr, Lock, LockGuard, Ordering};
-use crate::thread;
-
-/// Open generations of walks. More than sleeping walks that one is likely to have.
-pub const GENERATIONS: usize = 64;
 
 crate::sync::global! {
     /// The one domain of walks, for all mms.
     // SPEC: DV-6
-    pub static WALKS: Srcu<GENERATIONS> = Srcu::new();
+    pub static WALKS: Srcu = Srcu::new();
 }
 
 /// The list of notifiers of one mm.
@@ -202,15 +198,6 @@ impl Held<'_> {
 /// Waits for all walks of all mms that are in progress.
 pub fn synchronize() {
     WALKS.synchronize();
-}
-
-/// After fork, in the child: the walks of the forking thread are the only ones left.
-///
-/// # Safety
-/// As [`Srcu::release_in_child`].
-pub unsafe fn release_walks_in_child() {
-    // SAFETY: The caller's promise.
-    unsafe { WALKS.release_in_child(|note| thread::each_section(note)) };
 }
 
 /// An mm as the frames of a thread know it.

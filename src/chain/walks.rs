@@ -10,8 +10,9 @@ use crate::abi::notifier::mmu_notifier;
 use crate::abi::types::pte_t;
 use crate::dispatch::{NotifierOps, Range};
 use crate::report::{HS_5_ANSWER, HS_5_END, HS_5_INFO, Rule};
+use crate::srcu::Outermost;
 use crate::sync::Ordering;
-use crate::thread::{Frame, Kind};
+use crate::thread::{self, Frame, Kind, Record};
 
 /// A read section in which walks of one chain run. Whoever enters it leaves it, once.
 #[derive(Debug)]
@@ -19,7 +20,8 @@ pub struct Section<'a> {
     chain: &'a Chain,
     mm: *mut mm_struct,
     frame: Frame,
-    cookie: usize,
+    thread: &'static Record,
+    section: Outermost,
 }
 
 const START: &CStr = c"invalidate_range_start";
@@ -28,20 +30,22 @@ const FUNCTION_OF_START: &CStr = c"mmu_notifier_invalidate_range_start";
 
 impl<'a> Section<'a> {
     /// Enters a read section for walks of `chain`, the list of `mm`.
+    #[inline]
     pub fn enter(chain: &'a Chain, mm: *mut mm_struct) -> Self {
-        let cookie = WALKS.read_lock();
-        let frame = Frame::new(Kind::Chain(cookie), opaque(mm), START);
+        let thread = thread::current();
         Self {
             chain,
             mm,
-            frame,
-            cookie,
+            frame: Frame::new(Kind::Chain, opaque(mm), START),
+            thread,
+            section: WALKS.read_lock(thread),
         }
     }
 
-    /// Leaves the read section, for good. Says whether a grace period has ended with it.
+    /// Leaves the read section, for good. Says whether a grace period waited for that.
+    #[inline]
     pub fn leave(&self) -> bool {
-        WALKS.read_unlock(self.cookie)
+        WALKS.read_unlock(self.thread, self.section)
     }
 
     /// One pass: calls `visit` with each notifier and its ops, until it answers false.
@@ -53,7 +57,7 @@ impl<'a> Section<'a> {
         mut visit: impl FnMut(*mut mmu_notifier, NotifierOps) -> bool,
     ) {
         self.frame.now(op, counted);
-        self.frame.run(|| {
+        self.frame.run_on(self.thread, || {
             // ORDERING: Acquire pairs with the Release in `Held::add`.
             let mut node = self.chain.first.load(Ordering::Acquire);
             while !node.is_null() {
@@ -115,8 +119,9 @@ impl<'a> Section<'a> {
         // SAFETY: The caller's promise.
         let ops = unsafe { NotifierOps::of(subscription) };
         // SAFETY: As above.
-        self.frame
-            .run(|| unsafe { ops.release(subscription, self.mm) });
+        self.frame.run_on(self.thread, || unsafe {
+            ops.release(subscription, self.mm)
+        });
     }
 
     /// The or of what every `clear_flush_young` of `[start, end)` says.

@@ -63,6 +63,7 @@ fn mark(subscription: *mut mmu_notifier) -> *mut u8 {
 ///
 /// # Safety
 /// `subscription` is valid.
+// SPEC: DV-15
 pub unsafe fn set_abi(subscription: *mut mmu_notifier, abi: Abi) {
     // SAFETY: The caller's promise.
     unsafe { mark(subscription).write(abi.number()) };
@@ -72,6 +73,7 @@ pub unsafe fn set_abi(subscription: *mut mmu_notifier, abi: Abi) {
 ///
 /// # Safety
 /// `subscription` is valid and was registered.
+// SPEC: DV-15
 pub unsafe fn abi_of(subscription: *mut mmu_notifier) -> Abi {
     // SAFETY: The caller's promise.
     Abi::from_number(unsafe { mark(subscription).read() })
@@ -151,6 +153,7 @@ impl Range {
     }
 
     /// May callbacks sleep?
+    // SPEC: RE-7
     pub fn is_blockable(&self) -> bool {
         self.range().flags & MMU_NOTIFIER_RANGE_BLOCKABLE != 0
     }

@@ -1,64 +1,101 @@
 //! Finds the intervals that a range touches (floor 2).
 //!
-//! Owns: the links in `interval_tree_node` (`rb` and `__subtree_last`) of the nodes that are in the index. `start` and
-//! `last` are set before a node is inserted and do not change while it is in.
+//! Owns: a B+-tree beside the intervals ([`Node`]s), the memory of its nodes ([`Nodes`]), and three words in each
+//! `interval_tree_node` that is in the tree: `__rb_parent_color` is the interval's mark, `rb_left` its leaf, and `rb_right` is
+//! left to the owner of the interval. `start` and `last` are set before an interval is inserted and do not change while it is in.
 //!
-//! Four verbs: insert, remove, first overlap, next overlap. Order is ascending start; equal starts stand in insertion
-//! order.
+//! Four verbs: insert, remove, first overlap, next overlap. Order is ascending start; equal starts stand in insertion order.
 //!
-//! A treap: a binary search tree by start, a heap by a number that is hashed from the node's address, hence balanced by
-//! chance and without a stored balance. Each node knows the greatest `last` below it, which prunes the search. Nothing
-//! allocates and nothing can fail, so a deferred insert (RE-3) cannot fail either.
+//! Each entry of an inner node knows the first `start` and the greatest `last` below it. The first overlap is found on one path:
+//! the first child that reaches the range holds it, or nobody does, for if all that reach the range there start behind it, so
+//! does everything that follows. A search that finds nothing touches no interval, and one that does, only that one.
+//!
+//! Readers and writers. One writer at a time, under the owner's lock; it brackets each change by [`Index::begin_change`] and
+//! [`Index::end_change`], which make `version` odd and even again. Readers need no lock: they take the version, search, and
+//! see by the version whether what they saw was one tree (a sequence lock). Nodes stay nodes for ever, so a reader may be
+//! wherever it likes; before it follows a pointer it makes sure that the pointer is of its version. A reader who knows that
+//! no change can begin may walk on with [`next`].
 //!
 //! Invariants
-//! * In-order: starts ascend; among equal starts, insertion order.
-//! * `__subtree_last` is the greatest `last` of the node and its children.
-//! * The parent's address is in `__rb_parent_color` (0 for the root), so a node in the index never reads as "empty",
-//!   which is the node's own address. A removed node keeps reading as not empty (IR-9).
-//! * The low three bits of that word hold a mark, 1 to 7, that the owner of the node gave it.
-#![expect(unsafe_code, reason = "an intrusive tree")]
+//! * In a node: starts ascend; `len` is at least 1; `last` and `start` of an entry are those of what is below it.
+//! * The leaf of an interval, and the parent of a node, are where it stands.
+//! * An interval in the tree never reads as "empty", which is its own address in `__rb_parent_color`; one that was removed does
+//!   not either (IR-9).
+//! * A change takes no more nodes than [`Index::nodes_for_insert`] says, and a removal takes none: nothing here can fail.
+//!
+//! Memory order: see [`node`] for the fields. `version`: a writer stores the odd number, Release fence, changes, stores the even
+//! number with Release. A reader loads it with Acquire, reads, Acquire fence, loads it again.
+#![expect(unsafe_code, reason = "a tree of nodes that point at each other")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
-    reason = "every step of a walk reads a link of a node that the index keeps valid"
+    reason = "every step of a walk reads a node that the index keeps valid"
 )]
+
+mod change;
+mod node;
+mod nodes;
+
+pub use nodes::{Nodes, Supply};
 
 use core::ffi::c_ulong;
 use core::ptr;
 
-use crate::abi::types::{LIST_POISON1, interval_tree_node as Node, rb_node};
+use crate::abi::types::interval_tree_node as Interval;
+use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence::fence};
+use node::Node;
 
-/// An ordered set of intervals. It does no locking of its own.
+/// An ordered set of intervals.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Index {
-    root: *mut Node,
+    /// Even, or odd during a change.
+    version: AtomicU64,
+    /// NULL, or the node that has all others below it.
+    root: AtomicPtr<Node>,
+    /// Nodes above a leaf.
+    height: AtomicUsize,
 }
 
-/// The bits of `__rb_parent_color` that hold a node's mark: nodes are aligned to 8 bytes.
-const MARK: c_ulong = 7;
+/// The index as it was at some moment: an even version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(u64);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Left,
-    Right,
+/// The index was changed while it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Changed;
+
+/// Where an interval stands in the tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    leaf: *const Node,
+    at: usize,
 }
-use Side::{Left, Right};
 
-/// Marks `node` as "empty": in no index (RB_EMPTY_NODE).
+impl Version {
+    /// Changes that had been made by then.
+    #[inline]
+    pub fn changes(self) -> u64 {
+        self.0 / 2
+    }
+}
+
+/// Marks `interval` as "empty": in no index (RB_EMPTY_NODE).
 ///
 /// # Safety
-/// `node` is valid and in no index.
-pub unsafe fn clear(node: *mut Node) {
+/// `interval` is valid and in no index.
+pub unsafe fn clear(interval: *mut Interval) {
     // SAFETY: The caller's promise.
-    unsafe { (*node).rb.__rb_parent_color = node.expose_provenance() as c_ulong };
+    unsafe { (*interval).rb.__rb_parent_color = interval.expose_provenance() as c_ulong };
 }
 
-/// The mark that [`Index::insert`] gave to `node`.
+/// The mark that [`Index::insert`] gave to `interval`.
 ///
 /// # Safety
-/// `node` is in an index.
-pub unsafe fn mark(node: *const Node) -> u8 {
+/// `interval` is in an index.
+#[inline]
+pub unsafe fn mark(interval: *const Interval) -> u8 {
     // SAFETY: The caller's promise.
-    unsafe { ((*node).rb.__rb_parent_color & MARK) as u8 }
+    unsafe { (*interval).rb.__rb_parent_color as u8 }
 }
 
 impl Default for Index {
@@ -71,234 +108,155 @@ impl Index {
     /// An empty index.
     pub const fn new() -> Self {
         Self {
-            root: ptr::null_mut(),
+            version: AtomicU64::new(0),
+            root: AtomicPtr::new(ptr::null_mut()),
+            height: AtomicUsize::new(0),
         }
     }
 
-    /// Puts `node` behind all nodes whose start is not greater, with a `mark` from 1 to 7.
+    /// The present version, unless a change is under way.
+    #[inline]
+    pub fn version(&self) -> Result<Version, Changed> {
+        // ORDERING: Acquire pairs with the Release in `end_change`.
+        let version = self.version.load(Ordering::Acquire);
+        if version & 1 == 0 {
+            Ok(Version(version))
+        } else {
+            Err(Changed)
+        }
+    }
+
+    /// Is what was read since `version` was taken all of that version?
+    #[inline]
+    pub fn is_still(&self, version: Version) -> bool {
+        // ORDERING: Acquire pairs with the Release fence in `begin_change`: whoever has read a word of a later change sees its
+        // odd version.
+        fence(Ordering::Acquire);
+        // ORDERING: Relaxed: ordered by the fence.
+        self.version.load(Ordering::Relaxed) == version.0
+    }
+
+    /// As [`Index::is_still`], or has just one change begun, and not ended, since?
+    #[inline]
+    pub fn is_still_or_changing(&self, version: Version) -> bool {
+        // ORDERING: Acquire: as in `is_still`.
+        fence(Ordering::Acquire);
+        // ORDERING: Relaxed: as in `is_still`.
+        self.version.load(Ordering::Relaxed) & !1 == version.0
+    }
+
+    /// The first interval, in order, that intersects the closed interval `[start, last]`. The answer is worth something only if
+    /// the index [`is_still`](Index::is_still) `version` afterwards.
     ///
-    /// # Safety
-    /// `node` is valid until it is removed, in no index, and its `start` and `last` are set.
-    pub unsafe fn insert(&mut self, node: *mut Node, mark: u8) {
-        // SAFETY: All nodes of the index are valid, and so is `node`.
-        unsafe {
-            let last = (*node).last;
-            let (mut parent, mut side, mut at) = (ptr::null_mut(), Left, self.root);
-            while !at.is_null() {
-                (*at).__subtree_last = (*at).__subtree_last.max(last);
-                side = if (*node).start < (*at).start {
-                    Left
-                } else {
-                    Right
-                };
-                parent = at;
-                at = child(at, side);
-            }
-            set_child(node, Left, ptr::null_mut());
-            set_child(node, Right, ptr::null_mut());
-            (*node).__subtree_last = last;
-            (*node).rb.__rb_parent_color = c_ulong::from(mark) & MARK;
-            self.attach(parent, side, node);
-            while !parent.is_null() && priority(node) > priority(parent) {
-                self.rotate_up(node);
-                parent = parent_of(node);
-            }
-        }
-    }
-
-    /// Takes `node` out.
-    ///
-    /// # Safety
-    /// `node` is in this index.
-    pub unsafe fn remove(&mut self, node: *mut Node) {
-        // SAFETY: All nodes of the index are valid.
-        unsafe {
-            while let Some(higher) = higher_child(node) {
-                self.rotate_up(higher);
-            }
-            let mut parent = parent_of(node);
-            let side = side_of(parent, node);
-            self.attach(parent, side, ptr::null_mut());
-            (*node).rb.__rb_parent_color = LIST_POISON1 as c_ulong;
-            while !parent.is_null() {
-                update_last(parent);
-                parent = parent_of(parent);
-            }
-        }
-    }
-
-    /// The first node, in order, that intersects the closed interval `[start, last]`; or NULL.
-    pub fn first(&self, start: c_ulong, last: c_ulong) -> *mut Node {
-        // SAFETY: All nodes of the index are valid.
-        unsafe { first_below(self.root, start, last) }
-    }
-
-    /// The root's links changed hands: `child` takes the place at `side` of `parent`, or the root.
-    unsafe fn attach(&mut self, parent: *mut Node, side: Side, child: *mut Node) {
-        // SAFETY: The caller passes nodes of the index or NULL.
-        unsafe {
-            if parent.is_null() {
-                self.root = child;
-            } else {
-                set_child(parent, side, child);
-            }
-            if !child.is_null() {
-                let mark = (*child).rb.__rb_parent_color & MARK;
-                (*child).rb.__rb_parent_color = parent.expose_provenance() as c_ulong | mark;
-            }
-        }
-    }
-
-    /// Makes `node` the parent of its parent, keeping the order.
-    unsafe fn rotate_up(&mut self, node: *mut Node) {
-        // SAFETY: The caller passes a node of the index that has a parent.
-        unsafe {
-            let parent = parent_of(node);
-            let grandparent = parent_of(parent);
-            let side = side_of(parent, node);
-            let parent_side = side_of(grandparent, parent);
-            let inner = child(node, side.other());
-            self.attach(parent, side, inner);
-            self.attach(node, side.other(), parent);
-            self.attach(grandparent, parent_side, node);
-            update_last(parent);
-            update_last(node);
-        }
-    }
-}
-
-impl Side {
-    fn other(self) -> Self {
-        if self == Left { Right } else { Left }
-    }
-}
-
-/// The node that follows `node`, in order, among those that intersect `[start, last]`; or NULL.
-///
-/// # Safety
-/// `node` is in an index that does not change meanwhile, and intersects `[start, last]` or precedes one that does.
-pub unsafe fn next(node: *mut Node, start: c_ulong, last: c_ulong) -> *mut Node {
-    // SAFETY: All nodes of the index are valid.
-    unsafe {
-        let mut at = node;
+    /// # Errors
+    /// The index has changed.
+    #[inline]
+    pub fn first(
+        &self,
+        version: Version,
+        start: c_ulong,
+        last: c_ulong,
+    ) -> Result<Option<Cursor>, Changed> {
+        // ORDERING: Relaxed, both: the version orders them.
+        let mut node = self.root.load(Ordering::Relaxed).cast_const();
+        let height = self.height.load(Ordering::Relaxed);
+        let mut level = height;
         loop {
-            let found = first_below(child(at, Right), start, last);
-            if !found.is_null() {
-                return found;
+            if !self.is_still(version) {
+                return Err(Changed);
             }
-            // Up to the first ancestor of which we come from the left: it follows in order.
-            let mut parent = parent_of(at);
-            while !parent.is_null() && side_of(parent, at) == Right {
-                at = parent;
-                parent = parent_of(at);
+            // SAFETY: The pointer was one of this version, and nodes stay valid as long as the index.
+            let Some(known) = (unsafe { node.as_ref() }) else {
+                return Ok(None);
+            };
+            let at = known.first_reaching(0, start);
+            // ORDERING: Relaxed: the version orders it.
+            if at >= known.len() || known.start[at].load(Ordering::Relaxed) > last {
+                return Ok(None);
             }
-            if parent.is_null() || (*parent).start > last {
-                return ptr::null_mut();
+            if level == 0 {
+                return Ok(Some(Cursor { leaf: node, at }));
             }
-            if (*parent).last >= start {
-                return parent;
-            }
-            at = parent;
+            level -= 1;
+            // ORDERING: Relaxed: as above.
+            node = known.entry[at].load(Ordering::Relaxed).cast_const().cast();
         }
+    }
+
+    /// As [`Index::first`], for a caller who knows that the index does not change meanwhile.
+    pub fn first_unchanging(&self, start: c_ulong, last: c_ulong) -> Option<Cursor> {
+        // ORDERING: Relaxed: no change can begin, and what came before is ordered by how the caller knows.
+        let version = Version(self.version.load(Ordering::Relaxed));
+        self.first(version, start, last).ok().flatten()
     }
 }
 
-/// The first node below `top` that intersects `[start, last]`.
-unsafe fn first_below(top: *mut Node, start: c_ulong, last: c_ulong) -> *mut Node {
-    let mut at = top;
-    // SAFETY: The caller passes a node of an index or NULL.
+impl Cursor {
+    /// The interval.
+    ///
+    /// # Safety
+    /// The index has not changed since the cursor was found.
+    #[inline]
+    pub unsafe fn interval(self) -> *mut Interval {
+        // SAFETY: The caller's promise.
+        // ORDERING: Relaxed: as in the module comment.
+        unsafe {
+            (&(*self.leaf).entry)[self.at]
+                .load(Ordering::Relaxed)
+                .cast()
+        }
+    }
+
+    /// The interval that follows, in order, among those that intersect `[start, last]`.
+    ///
+    /// # Safety
+    /// As for `interval`.
+    #[inline]
+    pub unsafe fn next(self, start: c_ulong, last: c_ulong) -> Option<Self> {
+        // SAFETY: The caller's promise: nodes of one tree.
+        let leaf = unsafe { &*self.leaf };
+        let at = leaf.first_reaching(self.at + 1, start);
+        if at < leaf.len() {
+            // ORDERING: Relaxed: as in the module comment.
+            let overlaps = leaf.start[at].load(Ordering::Relaxed) <= last;
+            return overlaps.then_some(Self { at, ..self });
+        }
+        // SAFETY: As above.
+        unsafe { next_leaf(leaf, start, last) }
+    }
+}
+
+/// The first interval behind `leaf` that intersects `[start, last]`.
+#[cold]
+unsafe fn next_leaf(leaf: &Node, start: c_ulong, last: c_ulong) -> Option<Cursor> {
+    let mut below = ptr::from_ref(leaf);
+    let mut level = 0;
+    // SAFETY: The caller passes a leaf of a tree that does not change: its ancestors are valid.
     unsafe {
-        while !at.is_null() && (*at).__subtree_last >= start {
-            let left = child(at, Left);
-            if !left.is_null() && (*left).__subtree_last >= start {
-                // Whatever reaches `start` on the left precedes; if none of them intersects, all of them start behind
-                // `last`, and so does the rest.
-                at = left;
-            } else if (*at).start > last {
-                break;
-            } else if (*at).last >= start {
-                return at;
-            } else {
-                at = child(at, Right);
+        // Up, to the first ancestor that has something further right that reaches the range.
+        let (mut node, mut at) = loop {
+            // ORDERING: Relaxed, here and below: as in the module comment.
+            let parent = (*below).parent.load(Ordering::Relaxed).as_ref()?;
+            level += 1;
+            let own = parent.place_of(below.cast())?;
+            let at = parent.first_reaching(own + 1, start);
+            if at < parent.len() {
+                break (parent, at);
             }
-        }
-    }
-    ptr::null_mut()
-}
-
-/// Decides who is above whom. Any number that is fixed per node will do; a mixed address is one.
-fn priority(node: *mut Node) -> u64 {
-    let mixed = (node.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93)
-}
-
-unsafe fn child(node: *mut Node, side: Side) -> *mut Node {
-    // SAFETY: The caller passes a valid node. `rb` is its first member, so the pointers are the same.
-    let link = unsafe {
-        if side == Left {
-            (*node).rb.rb_left
-        } else {
-            (*node).rb.rb_right
-        }
-    };
-    link.cast()
-}
-
-unsafe fn set_child(node: *mut Node, side: Side, child: *mut Node) {
-    let link = child.cast::<rb_node>();
-    // SAFETY: The caller passes a valid node.
-    unsafe {
-        if side == Left {
-            (*node).rb.rb_left = link;
-        } else {
-            (*node).rb.rb_right = link;
-        }
-    }
-}
-
-unsafe fn parent_of(node: *mut Node) -> *mut Node {
-    // SAFETY: The caller passes a node of an index, whose word holds its parent's exposed address or 0.
-    let word = unsafe { (*node).rb.__rb_parent_color };
-    ptr::with_exposed_provenance_mut((word & !MARK) as usize)
-}
-
-/// On which side of `parent` (NULL: it does not matter) `node` is.
-unsafe fn side_of(parent: *mut Node, node: *mut Node) -> Side {
-    // SAFETY: The caller passes a valid node or NULL.
-    if !parent.is_null() && unsafe { child(parent, Right) } == node {
-        Right
-    } else {
-        Left
-    }
-}
-
-/// The child that belongs above the other one, if there is any.
-unsafe fn higher_child(node: *mut Node) -> Option<*mut Node> {
-    // SAFETY: The caller passes a valid node.
-    let (left, right) = unsafe { (child(node, Left), child(node, Right)) };
-    match (left.is_null(), right.is_null()) {
-        (true, true) => None,
-        (false, true) => Some(left),
-        (true, false) => Some(right),
-        (false, false) => Some(if priority(left) > priority(right) {
-            left
-        } else {
-            right
-        }),
-    }
-}
-
-unsafe fn update_last(node: *mut Node) {
-    // SAFETY: The caller passes a node of an index; its children are valid.
-    unsafe {
-        let mut last = (*node).last;
-        for side in [Left, Right] {
-            let below = child(node, side);
-            if !below.is_null() {
-                last = last.max((*below).__subtree_last);
+            below = parent;
+        };
+        // Down again, always to the first child that reaches it.
+        loop {
+            if node.start[at].load(Ordering::Relaxed) > last {
+                return None;
             }
+            if level == 0 {
+                return Some(Cursor { leaf: node, at });
+            }
+            level -= 1;
+            node = &*node.entry[at].load(Ordering::Relaxed).cast::<Node>();
+            at = node.first_reaching(0, start);
         }
-        (*node).__subtree_last = last;
     }
 }
 

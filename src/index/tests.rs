@@ -1,6 +1,7 @@
 //! The index against a sorted vector.
 
 use super::*;
+use crate::abi::types::rb_node;
 
 /// A small deterministic generator: the seed is the test's name for its run.
 struct Random(u64);
@@ -14,13 +15,13 @@ impl Random {
     }
 }
 
-fn node(start: c_ulong, last: c_ulong) -> *mut Node {
+fn node(start: c_ulong, last: c_ulong) -> *mut Interval {
     let rb = rb_node {
         __rb_parent_color: 0,
         rb_right: ptr::null_mut(),
         rb_left: ptr::null_mut(),
     };
-    Box::into_raw(Box::new(Node {
+    Box::into_raw(Box::new(Interval {
         rb,
         start,
         last,
@@ -29,31 +30,71 @@ fn node(start: c_ulong, last: c_ulong) -> *mut Node {
 }
 
 /// RB_EMPTY_NODE.
-unsafe fn reads_as_empty(node: *const Node) -> bool {
+unsafe fn reads_as_empty(node: *const Interval) -> bool {
     // SAFETY: The tests pass nodes of their own.
     unsafe { (*node).rb.__rb_parent_color == node.addr() as c_ulong }
 }
 
-fn bounds(node: *mut Node) -> (c_ulong, c_ulong) {
+fn bounds(node: *mut Interval) -> (c_ulong, c_ulong) {
     // SAFETY: The tests keep their nodes.
     unsafe { ((*node).start, (*node).last) }
 }
 
-fn overlaps(index: &Index, start: c_ulong, last: c_ulong) -> Vec<*mut Node> {
-    let mut found = Vec::new();
-    let mut at = index.first(start, last);
-    while !at.is_null() {
-        found.push(at);
-        // SAFETY: In the index.
-        assert_eq!(unsafe { mark(at) }, 3);
-        // SAFETY: The index does not change.
-        at = unsafe { next(at, start, last) };
-    }
-    found
+/// An index with its nodes, as its owner has them.
+struct Owner {
+    index: Index,
+    nodes: Nodes,
 }
 
-fn expected(model: &[*mut Node], start: c_ulong, last: c_ulong) -> Vec<*mut Node> {
-    let hit = |node: &&*mut Node| bounds(**node).0 <= last && bounds(**node).1 >= start;
+impl Owner {
+    fn new() -> Self {
+        Self {
+            index: Index::new(),
+            nodes: Nodes::new(),
+        }
+    }
+
+    fn insert(&mut self, interval: *mut Interval) {
+        if let Err(wanted) = self.nodes.has(self.index.nodes_for_insert()) {
+            self.nodes.add(Supply::new(wanted).expect("memory"));
+        }
+        self.index.begin_change();
+        // SAFETY: New, and kept until removed.
+        unsafe { self.index.insert(&mut self.nodes, interval, 3) };
+        self.index.end_change();
+    }
+
+    fn remove(&mut self, interval: *mut Interval) {
+        self.index.begin_change();
+        // SAFETY: The tests remove what is in the index.
+        unsafe { self.index.remove(&mut self.nodes, interval) };
+        self.index.end_change();
+    }
+
+    fn remove_and_drop(&mut self, interval: *mut Interval) {
+        self.remove(interval);
+        // SAFETY: Ours, and out of the index.
+        drop(unsafe { Box::from_raw(interval) });
+    }
+
+    fn overlaps(&self, start: c_ulong, last: c_ulong) -> Vec<*mut Interval> {
+        let mut found = Vec::new();
+        let mut at = self.index.first_unchanging(start, last);
+        while let Some(cursor) = at {
+            // SAFETY: The index does not change.
+            let interval = unsafe { cursor.interval() };
+            found.push(interval);
+            // SAFETY: In the index.
+            assert_eq!(unsafe { mark(interval) }, 3);
+            // SAFETY: The index does not change.
+            at = unsafe { cursor.next(start, last) };
+        }
+        found
+    }
+}
+
+fn expected(model: &[*mut Interval], start: c_ulong, last: c_ulong) -> Vec<*mut Interval> {
+    let hit = |node: &&*mut Interval| bounds(**node).0 <= last && bounds(**node).1 >= start;
     model.iter().filter(hit).copied().collect()
 }
 
@@ -62,22 +103,20 @@ fn expected(model: &[*mut Node], start: c_ulong, last: c_ulong) -> Vec<*mut Node
 fn rs_2_order_is_that_of_a_sorted_vector() {
     for seed in 1..40 {
         let mut random = Random(seed * 7_919);
-        let mut index = Index::new();
-        let mut model: Vec<*mut Node> = Vec::new();
-        let room = [8, 64, 4096][usize::try_from(seed % 3).expect("small")];
+        let mut owner = Owner::new();
+        let mut model: Vec<*mut Interval> = Vec::new();
+        let room = [8, 64, 4096, u64::MAX / 4][usize::try_from(seed % 4).expect("small")];
         for _ in 0..600 {
             if model.is_empty() || random.below(5) < 3 {
                 let start = random.below(room);
                 let new = node(start, start + random.below(room / 4 + 1));
                 let place = model.partition_point(|old| bounds(*old).0 <= start);
                 model.insert(place, new);
-                // SAFETY: New and kept until removed.
-                unsafe { index.insert(new, 3) };
+                owner.insert(new);
             } else {
                 let victim = random.below(model.len() as u64);
                 let old = model.remove(usize::try_from(victim).expect("small"));
-                // SAFETY: It is in the index.
-                unsafe { index.remove(old) };
+                owner.remove(old);
                 // SAFETY: Ours, and out of the index.
                 unsafe { assert!(!reads_as_empty(old)) };
                 // SAFETY: As above.
@@ -85,52 +124,44 @@ fn rs_2_order_is_that_of_a_sorted_vector() {
             }
             let (start, last) = (random.below(room * 2), random.below(room * 2));
             assert_eq!(
-                overlaps(&index, start, last),
+                owner.overlaps(start, last),
                 expected(&model, start, last),
                 "seed {seed}"
             );
         }
-        assert_eq!(overlaps(&index, 0, c_ulong::MAX), model);
+        assert_eq!(owner.overlaps(0, c_ulong::MAX), model);
         for old in model {
-            // SAFETY: It is in the index, and ours.
-            unsafe {
-                index.remove(old);
-                drop(Box::from_raw(old));
-            }
+            owner.remove_and_drop(old);
         }
     }
 }
 
 #[test]
 fn iteration_of_many_equal_starts_is_insertion_order() {
-    let mut index = Index::new();
+    let mut owner = Owner::new();
     let nodes: Vec<_> = (0..1000).map(|n| node(5, 5 + n % 3)).collect();
     for new in &nodes {
-        // SAFETY: New and kept.
-        unsafe { index.insert(*new, 3) };
+        owner.insert(*new);
     }
-    assert_eq!(overlaps(&index, 5, 5), nodes);
+    assert_eq!(owner.overlaps(5, 5), nodes);
     for old in nodes {
-        // SAFETY: It is in the index, and ours.
-        unsafe {
-            index.remove(old);
-            drop(Box::from_raw(old));
-        }
+        owner.remove_and_drop(old);
     }
-    assert!(index.first(0, c_ulong::MAX).is_null());
+    assert!(owner.overlaps(0, c_ulong::MAX).is_empty());
+    let Nodes { spare, total, .. } = owner.nodes;
+    assert_eq!(spare, total, "every node has left the tree");
 }
 
 #[test]
 fn a_cleared_node_reads_as_empty_until_it_is_inserted() {
-    let mut index = Index::new();
+    let mut owner = Owner::new();
     let new = node(1, 2);
     // SAFETY: Ours.
     unsafe {
         clear(new);
         assert!(reads_as_empty(new));
-        index.insert(new, 3);
+        owner.insert(new);
         assert!(!reads_as_empty(new));
-        index.remove(new);
-        drop(Box::from_raw(new));
+        owner.remove_and_drop(new);
     }
 }

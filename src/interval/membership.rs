@@ -1,15 +1,18 @@
 //! Who is a member: insert, remove; and read_begin (SPEC 3.4, 3.6, 3.7).
 
 use core::ffi::{CStr, c_ulong, c_void};
-use std::collections::HashMap;
 
-use super::{Intervals, Membership, READ_BEGIN, REMOVE, State, Sub, load_seq, node_of, seq_of};
+use super::deferred::Place;
+use super::{
+    ATTENTION, CHANGING, Intervals, ODD, READ_BEGIN, REMOVE, State, Sub, Word, members, node_of,
+    seq_of,
+};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::mmu_interval_notifier_ops;
 use crate::dispatch::Abi;
-use crate::index;
+use crate::index::{self, Supply};
 use crate::report::{DV_7, DV_9_INSERT, DV_9_REMOVE, Error, II_4, Result};
-use crate::sync::Ordering;
+use crate::sync::{LockGuard, Ordering};
 use crate::thread;
 
 const FUNCTION_OF_INSERT: &CStr = c"mmu_interval_notifier_insert";
@@ -43,28 +46,122 @@ impl Intervals {
     ///
     /// # Safety
     /// `new.sub` is valid until it was removed; `new.ops` as long.
-    // SPEC: II-4 II-6 DV-9 DV-10
+    // SPEC: II-4 II-6 II-9 DV-9 DV-10
     pub unsafe fn insert(&self, new: &Insert) -> Result<()> {
-        let mut state = self.state.lock();
-        if state.members.contains_key(&new.sub.cast_const()) {
+        let mut state = self.lock_with_room()?;
+        if state.members.contains(new.sub) {
             let misuse = DV_9_INSERT
                 .broken_by(FUNCTION_OF_INSERT)
                 .about(new.sub.cast());
             return Err(misuse.errno(libc::EINVAL).into());
         }
-        state
-            .members
-            .try_reserve(1)
-            .map_err(|_| Error::Errno(libc::ENOMEM))?;
         // SAFETY: The caller gives us `new.sub`; not a member, so nobody else looks at it.
         unsafe { store_fields(new) }?;
+        state.members.insert(new.sub);
         // SAFETY: As above.
-        let turned_odd = unsafe { state.admit(new.sub, new.abi) };
-        if turned_odd {
+        let wake_readers = unsafe { self.admit(&mut state, new.sub, new.abi) };
+        if wake_readers {
             // SPEC: RB-5: who collided with an even number waits for this.
             self.readers.wake_all(state, READ_BEGIN);
         }
         Ok(())
+    }
+
+    /// Takes the lock, with all the memory that an insert may need.
+    fn lock_with_room(&self) -> Result<LockGuard<'_, State>> {
+        loop {
+            let state = self.state.lock();
+            let nodes = state.nodes.has(self.index.nodes_for_insert());
+            let slots = state.members.has_room();
+            if nodes.is_ok() && slots.is_ok() {
+                return Ok(state);
+            }
+            // Without the lock: the allocator may unmap something, and be in the middle of a range then.
+            drop(state);
+            self.grow(nodes.err(), slots.err())
+                .ok_or(Error::Errno(libc::ENOMEM))?;
+        }
+    }
+
+    /// Gets memory: `nodes` for the index, `slots` for the members.
+    fn grow(&self, nodes: Option<usize>, slots: Option<usize>) -> Option<()> {
+        let supply = match nodes {
+            Some(nodes) => Some(Supply::new(nodes)?),
+            None => None,
+        };
+        let table = match slots {
+            Some(slots) => Some(members::new_table(slots)?),
+            None => None,
+        };
+        let mut state = self.state.lock();
+        if let Some(supply) = supply {
+            state.nodes.add(supply);
+        }
+        let old = table.map(|table| state.members.move_to(table));
+        drop(state);
+        drop(old);
+        Some(())
+    }
+
+    /// Adds a notifier whose fields are set. Says whether sleepers of `readers` have to be woken.
+    // SPEC: II-7 II-8 ST-7
+    unsafe fn admit(&self, state: &mut State, sub: *mut Sub, abi: Abi) -> bool {
+        // SAFETY, here and below: the caller passes a notifier that is becoming a member.
+        if !self.try_begin_change() {
+            // SPEC: II-7c
+            let promised = self.index.nodes_for_insert();
+            state.nodes.promise(promised);
+            let seq = self.seq(self.word());
+            // SAFETY: As above.
+            unsafe {
+                store_seq(sub, seq);
+                Place::Inserting(abi, promised).note(sub);
+                state.deferred.add(sub);
+            }
+            return false;
+        }
+        // SAFETY: As above. Inside a change.
+        unsafe {
+            Place::Inserted.note(sub);
+            self.index
+                .insert(&mut state.nodes, node_of(sub), abi.number());
+        }
+        // SAFETY: As above.
+        let wake_readers = unsafe { self.publish(sub) };
+        self.index.end_change();
+        wake_readers
+    }
+
+    /// The step that completes an insert. A range in flight has come before it, and does not know of it: so the interval counts
+    /// as being invalidated (II-7b). Says whether sleepers of `readers` have to be woken.
+    // SPEC: II-7a II-7b
+    unsafe fn publish(&self, sub: *mut Sub) -> bool {
+        loop {
+            let old = self.word();
+            let even = self.seq(old);
+            let (seq, new) = if old.is_active() {
+                (even | 1, old.changed().with(ODD).without(ATTENTION))
+            } else {
+                (even.wrapping_sub(1), old.changed())
+            };
+            // Before the step: afterwards a callback may store a number of its own.
+            // SAFETY: The caller passes a notifier of its own.
+            unsafe { store_seq(sub, seq) };
+            if self.try_step(old, new) {
+                return old.has(ATTENTION) && !new.has(ATTENTION);
+            }
+        }
+    }
+
+    /// Begins a change of the index. False if it is frozen: what was to be changed has to be deferred, and the end of the busy
+    /// period will see to it. The lock is held.
+    fn try_begin_change(&self) -> bool {
+        let old = self.step(|word| word.with(if word.is_odd() { ATTENTION } else { CHANGING }));
+        let may_change = !old.is_odd();
+        if may_change {
+            self.index.begin_change();
+        }
+        may_change
     }
 
     /// Ends the membership of `sub`. Sleeps while a busy period may still call it.
@@ -74,46 +171,68 @@ impl Intervals {
     ///
     /// # Safety
     /// `sub`, if it is a member, is valid.
-    // SPEC: IR-2 IR-3 IR-4 IR-6 IR-8
+    // SPEC: IR-2 IR-3 IR-4 IR-6 IR-8 IR-9 MO-3
     pub unsafe fn remove(&self, sub: *mut Sub, mm: *const c_void) -> Result<()> {
         let mut state = self.state.lock();
-        match state.members.get(&sub.cast_const()) {
-            None | Some(Membership::Removing) => {
-                return Err(DV_9_REMOVE
-                    .broken_by(FUNCTION_OF_REMOVE)
-                    .about(sub.cast())
-                    .into());
+        // SAFETY: A member is valid.
+        let place = state
+            .members
+            .contains(sub)
+            .then(|| unsafe { Place::of(sub) });
+        match place {
+            None | Some(Place::Removing) => {
+                let misuse = DV_9_REMOVE.broken_by(FUNCTION_OF_REMOVE);
+                return Err(misuse.about(sub.cast()).into());
             }
-            Some(Membership::Inserting(_)) => {
+            Some(Place::Inserting(_, promised)) => {
+                state.nodes.redeem(promised);
                 // SAFETY: Deferred, hence a valid member.
-                unsafe { state.undefer(sub) };
+                unsafe { state.deferred.remove(sub) };
             }
-            Some(Membership::Inserted) if !state.is_odd() => {
-                // SAFETY: A member in the index, which may change.
-                unsafe { state.index.remove(node_of(sub)) };
-            }
-            Some(Membership::Inserted) => {
-                refuse_self_wait(mm, FUNCTION_OF_REMOVE)?;
-                state.set_place(sub, Membership::Removing);
-                // SAFETY: A member that is not deferred.
-                unsafe { state.defer(sub) };
-                let seq = state.seq;
-                while state.seq == seq {
-                    state = self.removers.wait(state, REMOVE);
+            Some(Place::Inserted) => {
+                if self.word().is_odd() {
+                    refuse_self_wait(mm, FUNCTION_OF_REMOVE)?;
                 }
+                // SAFETY: A member in the index.
+                state = unsafe { self.take_out(state, sub) };
             }
         }
         // After a wait the end of the busy period has removed it already.
-        state.members.remove(&sub.cast_const());
-        if state.members.is_empty() {
-            state.members = HashMap::default();
-        }
+        state.members.remove(sub);
+        let table = state.members.is_empty().then(|| state.members.take_table());
+        drop(state);
+        drop(table);
         Ok(())
+    }
+
+    /// Takes a member out of the index; waits for the end of the busy period if it is frozen.
+    unsafe fn take_out<'a>(
+        &'a self,
+        mut state: LockGuard<'a, State>,
+        sub: *mut Sub,
+    ) -> LockGuard<'a, State> {
+        if self.try_begin_change() {
+            // SAFETY: The caller passes a member in the index. Inside a change.
+            unsafe { self.index.remove(&mut state.nodes, node_of(sub)) };
+            self.step(Word::changed);
+            self.index.end_change();
+            return state;
+        }
+        // SAFETY: As above; it is not deferred.
+        unsafe {
+            Place::Removing.note(sub);
+            state.deferred.add(sub);
+        }
+        let seq = self.seq(self.word());
+        while self.seq(self.word()) == seq {
+            state = self.removers.wait(state, REMOVE);
+        }
+        state
     }
 
     /// Is `sub` a member? Reads nothing of it.
     pub fn contains(&self, sub: *const Sub) -> bool {
-        self.state.lock().members.contains_key(&sub)
+        self.state.lock().members.contains(sub)
     }
 
     /// Forgets a member without waiting, whatever state it is in. Says whether it was one.
@@ -122,11 +241,7 @@ impl Intervals {
     /// As `remove`; and no range will touch this object again.
     // SPEC: DV-13
     pub unsafe fn forget(&self, sub: *mut Sub) -> bool {
-        self.state
-            .lock()
-            .members
-            .remove(&sub.cast_const())
-            .is_some()
+        self.state.lock().members.remove(sub)
     }
 
     /// Begins a read of what `sub` covers. Sleeps while a busy period that concerns it lasts.
@@ -137,50 +252,41 @@ impl Intervals {
     /// # Safety
     /// `sub` is a member.
     // SPEC: RB-2 RB-3 RB-4 RB-5 MO-2
+    #[inline]
     pub unsafe fn read_begin(&self, sub: *mut Sub, mm: *const c_void) -> Result<c_ulong> {
-        let mut state = self.state.lock();
         // SAFETY: The caller's promise.
-        let seq = unsafe { load_seq(sub) };
-        if seq == state.seq {
-            refuse_self_wait(mm, FUNCTION_OF_READ_BEGIN)?;
-            while state.seq == seq {
-                state = self.readers.wait(state, READ_BEGIN);
-            }
+        // ORDERING: Acquire pairs with the Release fence in `start`: a callback's number brings its range's step along.
+        let seq = unsafe { seq_of(sub) }.load(Ordering::Acquire);
+        if self.word().may_be(seq) {
+            self.wait_for_another(seq, mm)?;
         }
         Ok(seq)
     }
+
+    /// Sleeps while `seq` is the present sequence number.
+    #[cold]
+    fn wait_for_another(&self, seq: u64, mm: *const c_void) -> Result<()> {
+        let mut state = self.state.lock();
+        if self.seq(self.word()) == seq {
+            refuse_self_wait(mm, FUNCTION_OF_READ_BEGIN)?;
+        }
+        loop {
+            let word = self.word();
+            if self.seq(word) != seq {
+                return Ok(());
+            }
+            // Whoever changes the number comes by the lock, and finds this thread asleep.
+            if self.try_step(word, word.with(ATTENTION)) {
+                state = self.readers.wait(state, READ_BEGIN);
+            }
+        }
+    }
 }
 
-impl State {
-    /// Adds a notifier whose fields are set. Says whether `seq` became odd.
-    // SPEC: II-7 II-8 ST-7
-    unsafe fn admit(&mut self, sub: *mut Sub, abi: Abi) -> bool {
-        let was_odd = self.is_odd();
-        if was_odd {
-            // SPEC: II-7c
-            // SAFETY: The caller passes a notifier that is not a member.
-            unsafe { self.defer(sub) };
-            self.members.insert(sub, Membership::Inserting(abi));
-        } else {
-            // SAFETY: As above.
-            unsafe { self.index.insert(node_of(sub), abi.number()) };
-            self.members.insert(sub, Membership::Inserted);
-        }
-        // SPEC: II-7a II-7b
-        let turns_odd = !was_odd && self.active > 0;
-        if turns_odd {
-            self.seq |= 1;
-        }
-        let seq = if self.active == 0 {
-            self.seq.wrapping_sub(1)
-        } else {
-            self.seq
-        };
-        // SAFETY: As above.
-        // ORDERING: Relaxed: the lock publishes the member.
-        unsafe { seq_of(sub) }.store(seq, Ordering::Relaxed);
-        turns_odd
-    }
+unsafe fn store_seq(sub: *mut Sub, seq: u64) {
+    // SAFETY: The caller passes a valid notifier.
+    // ORDERING: Relaxed: the step of the word that follows publishes the member.
+    unsafe { seq_of(sub) }.store(seq, Ordering::Relaxed);
 }
 
 /// Stores what the contract says is stored, in its order, up to the first error.

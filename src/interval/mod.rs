@@ -1,6 +1,6 @@
 //! The interval notifiers of one mm (floor 3): busy periods, sequence numbers, deferral, read_begin.
 //!
-//! Owns: `seq` and `active` (SPEC's S.seq and S.active), the index, the deferred list, the sleepers, and who is a member.
+//! Owns: the state word (SPEC's S.seq and S.active, [`word`]), the index, the deferred list, the sleepers, and who is a member.
 //!
 //! The protocol. A range counts itself in `active` at its start and out at its end. If it touches a member it also makes
 //! `seq` odd. The states (SPEC 3.0):
@@ -14,36 +14,51 @@
 //! The last end of a fully excluded period makes `seq` even, applies the deferred list, newest first (RE-4), and wakes
 //! the sleepers. So a busy period with a touched member moves `seq` by 2, and all of its ranges share one odd number.
 //!
+//! Without a lock: starts that find the index at rest, ends that have nothing to apply and nobody to wake, and read_begin that
+//! does not collide. Each is one step of the word, and that step is where it happens:
+//! * A start searches the index of some version first. If it found nothing, it counts itself in by an addition, and is done
+//!   if no change was completed between (`changes` in the word): an insert that was under way counts as later, finds the range
+//!   in `active`, and makes `seq` odd (II-7b). If it found something, its step also makes `seq` odd, and fails if anything has
+//!   changed or is about to: so `seq` turns odd only for an interval that is in the index, which is frozen from that step on.
+//! * A range that was counted in while changes were completed, and does not know of them, searches again under the lock. It may
+//!   then call an interval that was inserted after it was counted: such a callback is superfluous, and harmless.
+//! * The last end makes `seq` even by the same step that counts it out.
+//!
+//! With the lock: inserts, removes, everything that sleeps or wakes, and starts and ends that were told to (by `ATTENTION`, or
+//! because the index changes under them).
+//!
 //! Invariants
-//! * Everything is under one lock, which no callback runs under. Callbacks walk the index without it: it is frozen, because
-//!   the range that walks is counted and `seq` is odd.
-//! * `members` knows every notifier that is inserted or about to be, by address, so that misuse is seen without reading
-//!   memory that may be anything (DV-9).
+//! * Flags of the word and the index change under the lock only, except that a step which makes `seq` odd is a start's.
+//! * While `seq` is odd the index does not change, but for the end of the period itself (`ENDING`). Callbacks walk it freely.
+//! * `ATTENTION` is set while something is deferred or somebody sleeps.
+//! * `base`, the upper part of `seq`, changes only by an end under the lock whose step left `ENDING`, so that no start reads it.
 //!
-//! Memory order: the lock gives all of it. MO-2: read_begin compares under it. MO-3: a sleeper takes it after the end that
-//! woke it. A driver's mmu_interval_set_seq() is a plain store that only user_lock orders; it is read here with Relaxed.
+//! Memory order: steps of the word are AcqRel. MO-2: a step is atomic, and read_begin loads the notifier's number before the
+//! word, both with Acquire: if the number is a callback's, that callback came after its range's step (Release fence in `start`),
+//! so the word read here is of that period or later. MO-3: the last end releases, and whoever reads what it left acquires. A
+//! driver's mmu_interval_set_seq() is a plain store that only user_lock orders.
 //!
-//! Lock order: the lock is a leaf; the sleepers' wake comes after it.
+//! Lock order: the lock is a leaf, and nothing is allocated under it; the sleepers' wake comes after it.
 #![expect(unsafe_code, reason = "intrusive nodes and callbacks of C")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
     reason = "accesses to one live notifier"
 )]
 
+mod deferred;
+mod members;
 mod membership;
 mod ranges;
+mod word;
 
 pub use membership::Insert;
 
 use core::mem::offset_of;
 use core::ptr;
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 
 use crate::abi::notifier::mmu_interval_notifier as Sub;
-use crate::abi::types::{LIST_POISON1, LIST_POISON2, hlist_node, interval_tree_node};
-use crate::dispatch::Abi;
-use crate::index::Index;
+use crate::abi::types::interval_tree_node;
+use crate::index::{Index, Nodes};
 use crate::sync::{
     AtomicU64, Lock, Ordering, WaitQueue,
     hook::WaitReason::{
@@ -51,58 +66,33 @@ use crate::sync::{
     },
 };
 use crate::thread;
+use deferred::Deferred;
+use members::Members;
+use word::{ATTENTION, CHANGING, ENDING, ODD, SPILLED, Word};
 
 /// The interval notifiers of one mm.
 #[derive(Debug)]
 pub struct Intervals {
+    /// Stepped by every range. The index has a cache line of its own, which ranges only read.
+    word: AtomicU64,
+    /// The part of the sequence number that the word does not hold.
+    base: AtomicU64,
+    index: Index,
     state: Lock<State>,
-    /// read_begin sleeps here until `seq` is another one.
+    /// read_begin sleeps here until the sequence number is another one.
     readers: WaitQueue,
     /// remove sleeps here until the deferred list was applied.
     removers: WaitQueue,
 }
 
+// SPEC: ST-4
 #[derive(Debug)]
 struct State {
-    seq: u64,
-    active: usize,
-    index: Index,
-    /// First of the deferred inserts and removes, newest first.
-    deferred: *mut hlist_node,
-    members: HashMap<*const Sub, Membership, BuildHasherDefault<AddressHasher>>,
-}
-
-/// Where a member is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Membership {
-    /// In the index.
-    Inserted,
-    /// On the deferred list, not in the index yet; the layout of its ops.
-    Inserting(Abi),
-    /// On the deferred list, still in the index.
-    Removing,
-}
-
-/// Hashes addresses: one multiplication.
-#[derive(Debug, Default)]
-struct AddressHasher(u64);
-
-impl std::hash::Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-    fn write_u64(&mut self, word: u64) {
-        let mixed = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 29);
-    }
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
-    }
+    /// Ranges in flight that the word does not count.
+    spilled: usize,
+    deferred: Deferred,
+    nodes: Nodes,
+    members: Members,
 }
 
 impl Default for Intervals {
@@ -115,14 +105,21 @@ impl Intervals {
     /// No members, no ranges.
     // SPEC: ST-1
     pub fn new() -> Self {
+        Self::starting_at(2)
+    }
+
+    /// As [`Intervals::new`], with another even sequence number: for tests of what happens when it wraps.
+    pub fn starting_at(seq: u64) -> Self {
         let state = State {
-            seq: 2,
-            active: 0,
-            index: Index::new(),
-            deferred: ptr::null_mut(),
-            members: HashMap::default(),
+            spilled: 0,
+            deferred: Deferred::EMPTY,
+            nodes: Nodes::new(),
+            members: Members::new(),
         };
         Self {
+            word: AtomicU64::new(Word::idle(seq).0),
+            base: AtomicU64::new(Word::base(seq)),
+            index: Index::new(),
             state: Lock::new(state),
             readers: WaitQueue::new(),
             removers: WaitQueue::new(),
@@ -134,7 +131,36 @@ impl Intervals {
         ptr::from_ref(self).cast()
     }
 
-    /// Before fork: holds the state still.
+    fn word(&self) -> Word {
+        // ORDERING: Acquire pairs with the Release half of every step.
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// Steps the word from `old` to `new`, unless another thread was faster.
+    fn try_step(&self, old: Word, new: Word) -> bool {
+        // ORDERING: AcqRel pairs with every other step; Relaxed: a failed one is tried again from a fresh word.
+        self.word
+            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Steps the word to what `next` makes of it. Returns what it was.
+    fn step(&self, next: impl Fn(Word) -> Word) -> Word {
+        loop {
+            let old = self.word();
+            if self.try_step(old, next(old)) {
+                return old;
+            }
+        }
+    }
+
+    /// The whole sequence number of a word. The lock is held, or a range of the caller is counted in an odd period.
+    fn seq(&self, word: Word) -> u64 {
+        // ORDERING: Relaxed: it cannot change, and the word that it belongs to was acquired.
+        self.base.load(Ordering::Relaxed) | word.seq()
+    }
+
+    /// Before fork: holds the state still, but for ranges of threads that do not exist in the child.
     pub fn hold_for_fork(&self) {
         self.state.acquire();
     }
@@ -157,10 +183,15 @@ impl Intervals {
     pub unsafe fn release_in_child(&self) {
         // SAFETY: Held since `hold_for_fork`; the child has one thread.
         let state = unsafe { self.state.data() };
-        if state.active > 0 {
-            state.active = state.active.min(thread::ranges_in_flight(self.key()));
-            if state.active == 0 {
-                state.end_busy_period();
+        let old = self.word();
+        if old.is_active() {
+            let counted = old.active() + state.spilled;
+            let own = usize::try_from(thread::ranges_in_flight(self.key())).unwrap_or(counted);
+            state.spilled = 0;
+            let left = old.without(SPILLED).with_active(own.min(counted));
+            self.step(|_| left);
+            if !left.is_active() && left.is_odd() {
+                self.end_period(state, left, left);
             }
         }
         self.readers.forget_sleepers();
@@ -168,80 +199,29 @@ impl Intervals {
         // SAFETY: As above.
         unsafe { self.state.release() };
     }
-}
 
-impl State {
-    fn is_odd(&self) -> bool {
-        self.seq & 1 == 1
-    }
-
-    /// Ends a busy period: makes `seq` even and applies the deferred list. Says whether there was one to end.
+    /// Ends a busy period: from `old`, which is odd, to `left`, the same without ranges, made even; and applies what was
+    /// deferred. False, with nothing done, if the word is not `old` any more. The lock is held.
     // SPEC: RE-2 RE-3 RE-4
-    fn end_busy_period(&mut self) -> bool {
-        if !self.is_odd() {
+    fn end_period(&self, state: &mut State, old: Word, left: Word) -> bool {
+        let even = left.next_seq().without(ATTENTION);
+        if state.deferred.is_empty() && !old.is_last_seq() {
+            return self.try_step(old, even);
+        }
+        if !self.try_step(old, even.with(ENDING)) {
             return false;
         }
-        self.seq = self.seq.wrapping_add(1);
-        while !self.deferred.is_null() {
-            let sub = sub_of_item(self.deferred);
-            // SAFETY: Deferred notifiers are members, hence valid.
-            unsafe { self.undefer(sub) };
-            // SAFETY: As above.
-            unsafe {
-                if let Some(Membership::Inserting(abi)) = self.members.get(&sub.cast_const()) {
-                    self.index.insert(node_of(sub), abi.number());
-                    self.set_place(sub, Membership::Inserted);
-                } else {
-                    self.index.remove(node_of(sub));
-                    self.members.remove(&sub.cast_const());
-                }
-            }
+        if old.is_last_seq() {
+            let next = self.seq(old).wrapping_add(1);
+            // ORDERING: Relaxed: published by the step below, and nobody reads it before.
+            self.base.store(Word::base(next), Ordering::Relaxed);
         }
+        self.index.begin_change();
+        // SAFETY: Inside a change; deferred notifiers are members, hence valid.
+        unsafe { state.apply_deferred(&self.index) };
+        self.step(Word::changed);
+        self.index.end_change();
         true
-    }
-
-    /// A member is in another place now. Does not allocate, as an insert into the map might.
-    fn set_place(&mut self, sub: *const Sub, place: Membership) {
-        if let Some(known) = self.members.get_mut(&sub) {
-            *known = place;
-        }
-    }
-
-    /// Puts `sub` at the head of the deferred list.
-    unsafe fn defer(&mut self, sub: *mut Sub) {
-        let head = &raw mut self.deferred;
-        // SAFETY: The caller passes a valid notifier that is not deferred; deferred ones are valid.
-        unsafe {
-            let item = &raw mut (*sub).deferred_item;
-            let next = self.deferred;
-            (*item).next = next;
-            (*item).pprev = head;
-            if !next.is_null() {
-                (*next).pprev = &raw mut (*item).next;
-            }
-            self.deferred = item;
-        }
-    }
-
-    /// Takes `sub` off the deferred list; its item is poisoned, as after hlist_del.
-    ///
-    /// The head is written by its name and never through `pprev`: no pointer but `self` may change what `self` owns.
-    unsafe fn undefer(&mut self, sub: *mut Sub) {
-        // SAFETY: The caller passes a deferred notifier.
-        unsafe {
-            let item = &raw mut (*sub).deferred_item;
-            let (next, pprev) = ((*item).next, (*item).pprev);
-            if self.deferred == item {
-                self.deferred = next;
-            } else {
-                *pprev = next;
-            }
-            if !next.is_null() {
-                (*next).pprev = pprev;
-            }
-            (*item).next = ptr::with_exposed_provenance_mut(LIST_POISON1);
-            (*item).pprev = ptr::with_exposed_provenance_mut(LIST_POISON2);
-        }
     }
 }
 
@@ -256,12 +236,6 @@ fn sub_of_node(node: *mut interval_tree_node) -> *mut Sub {
     node.cast()
 }
 
-/// The notifier that an item of the deferred list is part of.
-fn sub_of_item(item: *mut hlist_node) -> *mut Sub {
-    item.wrapping_byte_sub(offset_of!(Sub, deferred_item))
-        .cast()
-}
-
 /// The sequence number of `sub`, as an atomic: drivers store it without a lock of ours.
 ///
 /// # Safety
@@ -271,9 +245,5 @@ unsafe fn seq_of<'a>(sub: *mut Sub) -> &'a AtomicU64 {
     unsafe { AtomicU64::from_ptr(&raw mut (*sub).invalidate_seq) }
 }
 
-/// Reads the sequence number of `sub`.
-unsafe fn load_seq(sub: *mut Sub) -> u64 {
-    // SAFETY: The caller passes a valid notifier.
-    // ORDERING: Relaxed: see the module comment.
-    unsafe { seq_of(sub) }.load(Ordering::Relaxed)
-}
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,15 @@
 
 use core::ffi::{CStr, c_ulong};
 
-use super::{Intervals, READ_BEGIN, REMOVE, node_of, sub_of_node};
+use super::{
+    ATTENTION, CHANGING, ENDING, Intervals, ODD, READ_BEGIN, REMOVE, SPILLED, State, Word, node_of,
+    sub_of_node, word,
+};
 use crate::abi::notifier::mmu_interval_notifier as Sub;
 use crate::dispatch::{Abi, NoSuchOp, Pass, Range};
-use crate::index;
+use crate::index::{self, Changed, Cursor, Version};
 use crate::report::{DV_8, Error, II_10, II_10_FINISH, RL_1, RS_5, Result, Rule};
+use crate::sync::{Ordering, fence::fence};
 use crate::thread::{self, Frame, Kind};
 
 const INVALIDATE: &CStr = c"invalidate";
@@ -62,15 +66,40 @@ impl Intervals {
     ///
     /// # Errors
     /// DV-8: no range is counted in; nothing is changed.
-    // SPEC: RE-2 RE-3 RE-5 DV-8
+    // SPEC: RE-2 RE-3 RE-5 RE-6 DV-8 MO-3
+    #[inline]
     pub fn end(&self) -> Result<()> {
-        let mut state = self.state.lock();
-        if state.active == 0 {
-            return Err(DV_8.broken_by(FUNCTION_OF_END).into());
+        let mut old = self.word();
+        while let Some(new) = ended(old) {
+            if self.try_step(old, new) {
+                thread::current().range_ended(self.key());
+                return Ok(());
+            }
+            old = self.word();
         }
-        state.active -= 1;
-        thread::range_ended(self.key());
-        if state.active == 0 && state.end_busy_period() {
+        self.end_locked()
+    }
+
+    #[cold]
+    fn end_locked(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        let period_over = loop {
+            let old = self.word();
+            if !old.is_active() {
+                return Err(DV_8.broken_by(FUNCTION_OF_END).into());
+            }
+            if old.active() <= 1 && old.has(SPILLED) {
+                self.unspill(&mut state);
+            } else if old.active() == 1 && old.is_odd() {
+                if self.end_period(&mut state, old, old.uncounted()) {
+                    break true;
+                }
+            } else if self.try_step(old, old.uncounted()) {
+                break false;
+            }
+        };
+        thread::current().range_ended(self.key());
+        if period_over {
             let wakes = (
                 self.readers.announce(&state),
                 self.removers.announce(&state),
@@ -85,13 +114,17 @@ impl Intervals {
     unsafe fn start_with(&self, range: &Range, refusal: &Refusal) -> Result<()> {
         let (start, last) = (range.start(), range.end().wrapping_sub(1));
         let (first, seq) = self.count_in(start, last);
-        if first.is_null() {
+        let thread = thread::current();
+        thread.range_started(self.key());
+        let Some(first) = first else {
             return Ok(());
-        }
+        };
+        // ORDERING: Release pairs with the Acquire in `read_begin`: callbacks store sequence numbers with plain stores.
+        fence(Ordering::Release);
         let frame = Frame::new(Kind::Interval, range.mm().cast(), INVALIDATE);
         frame.now(INVALIDATE, true);
         let mut pass = Pass::new(range, seq);
-        let result = frame.run(|| {
+        let result = frame.run_on(thread, || {
             // SAFETY: `seq` is odd and this range is counted, so the index is frozen until `end`.
             let result = unsafe { call_each(&mut pass, first, start, last, refusal) };
             // SAFETY: As above.
@@ -112,37 +145,156 @@ impl Intervals {
         }
     }
 
-    /// Counts a range in. Returns the first notifier that it touches, and the sequence number for the callbacks.
-    // SPEC: RS-1 RS-9 ST-5
-    fn count_in(&self, start: c_ulong, last: c_ulong) -> (*mut Sub, c_ulong) {
-        let mut state = self.state.lock();
-        state.active += 1;
-        let first = state.index.first(start, last);
-        let turns_odd = !first.is_null() && !state.is_odd();
-        if turns_odd {
-            state.seq |= 1;
+    /// Counts a range in. Returns the place of the first notifier that it touches, and the sequence number for the callbacks.
+    // SPEC: RS-1 RS-9 ST-5 ST-6
+    #[inline]
+    fn count_in(&self, start: c_ulong, last: c_ulong) -> (Option<Cursor>, c_ulong) {
+        let Ok(version) = self.index.version() else {
+            return self.count_in_locked(start, last, false);
+        };
+        let counted = match self.index.first(version, start, last) {
+            Ok(None) => match self.count_miss(version) {
+                Counted::Done => return (None, 0),
+                Counted::Outdated => true,
+            },
+            Ok(Some(first)) => match self.count_hit(version) {
+                Some(seq) => return (Some(first), seq),
+                None => false,
+            },
+            Err(Changed) => false,
+        };
+        self.count_in_locked(start, last, counted)
+    }
+
+    /// Counts in a range that touches nothing in the index of `version`.
+    #[inline]
+    fn count_miss(&self, version: Version) -> Counted {
+        let found_nothing = self.index.is_still(version);
+        // ORDERING: AcqRel: a step of the word.
+        let old = Word(self.word.fetch_add(word::ONE, Ordering::AcqRel));
+        if old.active() >= word::CROWD {
+            self.spill();
         }
-        let seq = state.seq;
-        thread::range_started(self.key());
-        if turns_odd {
+        // Counted before the next change was complete, or it would have been counted in the word. (The word's count wraps.)
+        let before_next = old.has_seen(version.changes()) && !old.has(ENDING);
+        if found_nothing && before_next && self.index.is_still_or_changing(version) {
+            Counted::Done
+        } else {
+            Counted::Outdated
+        }
+    }
+
+    /// Counts in a range that touches something in the index of `version`, which is frozen from then on. None, with nothing
+    /// changed, if it is not that index any more or about to change. Returns the sequence number for the callbacks.
+    #[inline]
+    fn count_hit(&self, version: Version) -> Option<c_ulong> {
+        loop {
+            let old = self.word();
+            let sleepers = old.has(ATTENTION) && !old.is_odd();
+            let busy = old.has(CHANGING | ENDING) || sleepers || old.active() >= word::CROWD;
+            if busy || !old.has_seen(version.changes()) || !self.index.is_still(version) {
+                return None;
+            }
+            let new = old.counted().with(ODD);
+            if self.try_step(old, new) {
+                return Some(self.seq(new));
+            }
+        }
+    }
+
+    /// As [`Intervals::count_in`], with the lock, under which the index does not change; `counted` says that the range is
+    /// counted already.
+    #[cold]
+    fn count_in_locked(
+        &self,
+        start: c_ulong,
+        last: c_ulong,
+        counted: bool,
+    ) -> (Option<Cursor>, c_ulong) {
+        let state = self.state.lock();
+        let first = self.index.first_unchanging(start, last);
+        let old = self.step(|old| {
+            let new = if counted { old } else { old.counted() };
+            match first {
+                Some(_) if !old.is_odd() => new.with(ODD).without(ATTENTION),
+                _ => new,
+            }
+        });
+        let seq = self.seq(old) | u64::from(first.is_some());
+        let turned_odd = first.is_some() && !old.is_odd();
+        if turned_odd && old.has(ATTENTION) {
             // SPEC: RB-5: who collided with an even number waits for this.
             self.readers.wake_all(state, READ_BEGIN);
+        } else {
+            drop(state);
         }
-        (sub_of_node(first), seq)
+        if old.active() >= word::CROWD {
+            self.spill();
+        }
+        (first, seq)
+    }
+
+    /// Moves half a crowd of ranges out of the word.
+    #[cold]
+    fn spill(&self) {
+        let mut state = self.state.lock();
+        let moved = word::CROWD / 2;
+        let old = self.step(|old| match old.active() {
+            crowd if crowd >= word::CROWD => old.with_active(crowd - moved).with(SPILLED),
+            _ => old,
+        });
+        if old.active() >= word::CROWD {
+            state.spilled += moved;
+        }
+    }
+
+    /// Moves ranges back into the word. The lock is held.
+    fn unspill(&self, state: &mut State) {
+        let moved = state.spilled.min(word::CROWD / 2);
+        state.spilled -= moved;
+        let all = state.spilled == 0;
+        self.step(|old| {
+            let new = old.with_active(old.active() + moved);
+            if all { new.without(SPILLED) } else { new }
+        });
     }
 }
 
+/// What became of a range that was counted in without the lock.
+enum Counted {
+    /// It is in.
+    Done,
+    /// It is in, but changes that it may not know of came before it.
+    Outdated,
+}
+
+/// `old` with one range less, if no more than this step is to be done.
+#[inline]
+fn ended(old: Word) -> Option<Word> {
+    let last = old.active() <= 1;
+    let alone = last && old.is_odd();
+    let lock = old.active() == 0
+        || last && old.has(SPILLED)
+        || alone && (old.has(ATTENTION) || old.is_last_seq());
+    (!lock).then(|| {
+        let left = old.uncounted();
+        if alone { left.next_seq() } else { left }
+    })
+}
+
 /// Calls `first` and all that follow it and intersect `[start, last]`.
-// SPEC: RS-2 RS-3 RS-6
+// SPEC: RS-2 RS-3 RS-6 RS-7 RS-8 II-10
 unsafe fn call_each(
     pass: &mut Pass<'_>,
-    first: *mut Sub,
+    first: Cursor,
     start: c_ulong,
     last: c_ulong,
     refusal: &Refusal,
 ) -> Result<()> {
-    let mut sub = first;
-    while !sub.is_null() {
+    let mut next = Some(first);
+    while let Some(cursor) = next {
+        // SAFETY: The index is frozen.
+        let sub = sub_of_node(unsafe { cursor.interval() });
         // SAFETY: In the frozen index, hence valid; the driver keeps its ops.
         let answer = unsafe { pass.call(sub, abi_of(sub)) };
         let misuse = |rule: &'static Rule, function| rule.broken_by(function).about(sub.cast());
@@ -155,7 +307,7 @@ unsafe fn call_each(
             (Err(NoSuchOp), _) => return Err(misuse(&II_10, FUNCTION_OF_START).into()),
         }
         // SAFETY: The index is frozen.
-        sub = sub_of_node(unsafe { index::next(node_of(sub), start, last) });
+        next = unsafe { cursor.next(start, last) };
     }
     Ok(())
 }

@@ -15,8 +15,9 @@ use super::registry::{self, process_mm};
 use super::subscriptions::{self, Subscriptions};
 use super::{domains, notifiers, task};
 use crate::abi::mm::{mm_struct, mmu_notifier_subscriptions};
-use crate::chain::{self, WALKS};
+use crate::chain::WALKS;
 use crate::report;
+use crate::thread;
 
 /// Runs when the library is loaded, or the program that contains it.
 #[used]
@@ -66,7 +67,8 @@ extern "C" fn child() {
     // SAFETY: All of it is held since `prepare`, by this thread's image in the parent; there is one thread.
     unsafe {
         report::release_after_fork();
-        chain::release_walks_in_child();
+        thread::after_fork_in_child();
+        WALKS.release_in_child();
         registry::each(|mm| release_in_child(mm));
         renew_process_mm();
         registry::release_after_fork();

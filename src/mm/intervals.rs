@@ -96,7 +96,7 @@ unsafe fn insert_with(
     argument(interval_sub, function)?;
     // SAFETY: The caller of `insert` promises valid objects.
     unsafe {
-        // SPEC: II-3
+        // SPEC: II-2 II-3
         if !subscriptions::of(mm).is_some_and(subscriptions::Subscriptions::has_itree) {
             turn_on()?;
         }
@@ -166,7 +166,7 @@ pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
 ///
 /// # Safety
 /// `interval_sub` is NULL or inserted.
-// SPEC: RB-1
+// SPEC: RB-1 RB-6
 pub unsafe fn read_begin(interval_sub: *mut mmu_interval_notifier) -> Result<c_ulong> {
     const FUNCTION: &CStr = c"mmu_interval_read_begin";
     argument(interval_sub, FUNCTION)?;

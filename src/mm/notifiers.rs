@@ -14,7 +14,7 @@ use super::{argument, locks, registry, task};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops};
 use crate::abi::types::callback_head;
-use crate::chain::{self, GENERATIONS, WALKS};
+use crate::chain::{self, WALKS};
 use crate::dispatch::{self, Abi, NotifierOps};
 use crate::report::{
     DV_7, DV_9_REGISTER, DV_9_UNREGISTER, DV_14_ALLOC, DV_14_ALLOC_OP, Error, GP_1, GP_5, GP_7,
@@ -26,7 +26,7 @@ use crate::thread::{self, Frame, Kind};
 
 crate::sync::global! {
     /// Runs what puts owe, and the ends of address spaces that mmput_async() could not run itself.
-    pub(super) static WORKER: Worker<GENERATIONS> = Worker::new(
+    pub(super) static WORKER: Worker = Worker::new(
         &WALKS,
         WorkerOps {
             begin: task::begin_worker,
@@ -53,7 +53,7 @@ unsafe fn stamp(subscription: *mut mmu_notifier) -> *mut usize {
 ///
 /// # Safety
 /// Pointers are NULL or valid; the notifier until it was unregistered or freed; the caller owns a user of `mm`.
-// SPEC: RG-8
+// SPEC: RG-7 RG-8
 pub unsafe fn register(
     subscription: *mut mmu_notifier,
     mm: *mut mm_struct,
@@ -107,6 +107,7 @@ pub(super) unsafe fn with_mmap_lock<T>(
 }
 
 /// Registers a notifier. mmap_lock is held; the reverse-map lock is taken here.
+// SPEC: RG-6
 unsafe fn add(
     subscription: *mut mmu_notifier,
     mm: *mut mm_struct,
@@ -139,7 +140,7 @@ pub(super) unsafe fn add_itree(mm: *mut mm_struct, function: &'static CStr) -> R
     }
 }
 
-// SPEC: RG-1
+// SPEC: RG-1 ML-4
 unsafe fn expect_users(mm: *mut mm_struct, function: &'static CStr) -> Result<()> {
     // SAFETY: The caller passes a valid mm.
     if unsafe { has_users(mm) } {
@@ -165,7 +166,7 @@ fn refuse_mixed_ops(
 }
 
 /// Runs `act` on the subscriptions of `mm`, made if there are none, with no pair in progress that holds a lock of DV-2.
-// SPEC: RG-3 RG-9 DV-2
+// SPEC: RG-1 RG-3 RG-4 RG-9 DV-2 DV-4
 unsafe fn change_membership(
     mm: *mut mm_struct,
     function: &'static CStr,
@@ -174,7 +175,10 @@ unsafe fn change_membership(
     // SAFETY: The caller passes a valid mm.
     unsafe {
         locks::rmap().write_lock(mm, function)?;
-        let result = make(mm).and_then(act);
+        // The users may have gone while this thread waited for the locks: nobody would call `release` any more.
+        let result = expect_users(mm, function)
+            .and_then(|()| make(mm))
+            .and_then(act);
         warn_only(locks::rmap().write_unlock(mm, function));
         result
     }
@@ -200,7 +204,7 @@ pub(super) fn warn_only(result: Result<()>) {
 }
 
 /// Links a notifier and takes its reference to the mm.
-// SPEC: RG-5 DV-9
+// SPEC: RG-5 RG-10 DV-9
 unsafe fn link(
     subscription: *mut mmu_notifier,
     mm: *mut mm_struct,
@@ -234,7 +238,7 @@ unsafe fn link(
 ///
 /// # Safety
 /// Pointers are NULL or valid.
-// SPEC: UN-1 UN-2 UN-3 UN-4 UN-6
+// SPEC: UN-1 UN-2 UN-3 UN-4 UN-5 UN-6 UN-7
 pub unsafe fn unregister(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> Result<()> {
     const FUNCTION: &CStr = c"mmu_notifier_unregister";
     argument(subscription, FUNCTION)?;
@@ -244,15 +248,7 @@ pub unsafe fn unregister(subscription: *mut mmu_notifier, mm: *mut mm_struct) ->
         if end_inherited(subscription, mm) {
             return Ok(());
         }
-        // ORDERING: Relaxed: the registration's own reference is ours.
-        let references = count(mm).load(Ordering::Relaxed);
-        if references <= 0 {
-            return Err(UN_1
-                .broken_by(FUNCTION)
-                .about(mm.cast())
-                .value(references.into())
-                .into());
-        }
+        expect_references(mm, FUNCTION)?;
         let Some(subscriptions) =
             subscriptions::of(mm).filter(|own| is_owed(subscription, mm, own))
         else {
@@ -266,8 +262,22 @@ pub unsafe fn unregister(subscription: *mut mmu_notifier, mm: *mut mm_struct) ->
         }
         delist(subscription, mm, subscriptions);
         chain::synchronize();
+        expect_references(mm, FUNCTION)?;
         mmdrop(mm)
     }
+}
+
+/// Fails if the mm that the caller has a reference to has none.
+// SPEC: UN-1
+unsafe fn expect_references(mm: *mut mm_struct, function: &'static CStr) -> Result<()> {
+    // SAFETY: The caller passes a valid mm.
+    // ORDERING: Relaxed: the registration's own reference is the caller's.
+    let references = unsafe { count(mm) }.load(Ordering::Relaxed);
+    if references > 0 {
+        return Ok(());
+    }
+    let misuse = UN_1.broken_by(function).about(mm.cast());
+    Err(misuse.value(references.into()).into())
 }
 
 /// Is this a notifier whose unregister is owed: listed, or unlinked by mm exit? Then it is the caller's from now on.
@@ -291,7 +301,7 @@ unsafe fn is_owed(
 }
 
 /// Calls `release` of a notifier that is still listed, and unlinks it.
-// SPEC: UN-2 UN-3
+// SPEC: UN-2 UN-3 RL-6
 unsafe fn delist(
     subscription: *mut mmu_notifier,
     mm: *mut mm_struct,

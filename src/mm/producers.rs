@@ -120,6 +120,7 @@ fn locked(
 ///
 /// # Errors
 /// EINVAL: `start` is not page-aligned, or the range is empty or wraps. What munmap says. DV-14: no mm.
+// SPEC: 4.4
 pub fn munmap(start: c_ulong, length: c_ulong) -> Result<()> {
     let length = pages(start, length)?;
     let change = || call(libc::SYS_munmap, [start, length, 0, 0, 0, 0]);
@@ -133,6 +134,7 @@ pub fn munmap(start: c_ulong, length: c_ulong) -> Result<()> {
 ///
 /// # Errors
 /// EINVAL: with MAP_FIXED, as [`munmap`]. What mmap says. DV-14: no mm.
+// SPEC: 4.4 DV-16
 pub fn mmap(function: &'static CStr, arguments: [c_ulong; 6]) -> Result<c_ulong> {
     let [start, length, _, flags, ..] = arguments;
     let has = |flag: c_int| flags & flag as c_ulong != 0;
@@ -153,6 +155,7 @@ const GROWS: c_ulong = 0x0300_0000;
 ///
 /// # Errors
 /// EINVAL: `start` is not page-aligned, or the range wraps, or PROT_GROWSDOWN or PROT_GROWSUP would change more than it. What mprotect says. DV-14: no mm.
+// SPEC: 4.4
 pub fn mprotect(start: c_ulong, length: c_ulong, protection: c_ulong) -> Result<()> {
     if protection & GROWS != 0 {
         return Err(INVALID);
@@ -189,6 +192,7 @@ const GUARD_INSTALL: c_int = 102;
 ///
 /// # Errors
 /// EINVAL: `start` is not page-aligned, or the range wraps. What madvise says. DV-14: no mm.
+// SPEC: 4.4
 pub fn madvise(start: c_ulong, length: c_ulong, advice: c_int) -> Result<()> {
     let number = advice as c_ulong;
     let change = || call(libc::SYS_madvise, [start, length, number, 0, 0, 0]);
@@ -207,6 +211,7 @@ pub fn madvise(start: c_ulong, length: c_ulong, advice: c_int) -> Result<()> {
 ///
 /// # Errors
 /// EINVAL: an address is not page-aligned, or a range is empty or wraps. What mremap says. DV-14: no mm.
+// SPEC: 4.4
 pub fn mremap(
     start: c_ulong,
     old_length: c_ulong,

@@ -16,8 +16,8 @@
 use core::cell::UnsafeCell;
 use core::ptr;
 
+use super::generations::{Generations, State, Ticket};
 use super::worker::{Fifo, Worker};
-use super::{Srcu, State, Ticket};
 use crate::abi::types::callback_head;
 use crate::sync::{AtomicBool, Ordering};
 
@@ -28,7 +28,7 @@ const GENERATIONS: usize = 8;
 #[repr(C)]
 #[derive(Debug)]
 pub struct srcu_struct {
-    domain: Srcu<GENERATIONS, Callbacks>,
+    domain: Generations<GENERATIONS, Callbacks>,
     _reserved: [u64; 2],
 }
 
@@ -52,11 +52,11 @@ impl srcu_struct {
     pub const fn new() -> Self {
         let callbacks = Callbacks {
             waiting: Fifo::EMPTY,
-            ticket: Ticket(0),
+            ticket: Ticket::FIRST,
             next: Fifo::EMPTY,
         };
         Self {
-            domain: Srcu::with(callbacks),
+            domain: Generations::with(callbacks),
             _reserved: [0; 2],
         }
     }
@@ -67,7 +67,7 @@ impl srcu_struct {
     }
 
     /// Leaves the section that returned `cookie`. False if there is no such section.
-    pub fn read_unlock<const N: usize>(&self, cookie: usize, worker: &'static Worker<N>) -> bool {
+    pub fn read_unlock(&self, cookie: usize, worker: &'static Worker) -> bool {
         let handed = self
             .domain
             .leave(cookie, |state, moved| moved && state.hand_over(worker));
@@ -86,11 +86,7 @@ impl srcu_struct {
     ///
     /// # Safety
     /// `head` is in no queue and stays valid until its function is called; `head.func` is set.
-    pub unsafe fn call<const N: usize>(
-        &self,
-        head: *mut callback_head,
-        worker: &'static Worker<N>,
-    ) {
+    pub unsafe fn call(&self, head: *mut callback_head, worker: &'static Worker) {
         let mut state = self.domain.state.lock();
         if state.extra.waiting.is_empty() {
             state.extra.ticket = state.close();
@@ -108,7 +104,7 @@ impl srcu_struct {
     }
 
     /// Waits until the callbacks of all earlier `call`s have returned: those run before one that is queued now.
-    pub fn barrier<const N: usize>(&self, worker: &'static Worker<N>) {
+    pub fn barrier(&self, worker: &'static Worker) {
         let last = Last {
             head: UnsafeCell::new(callback_head {
                 next: ptr::null_mut(),
@@ -157,7 +153,7 @@ impl srcu_struct {
 
 impl State<GENERATIONS, Callbacks> {
     /// Gives the worker all callbacks whose grace period is over. Says whether there were any.
-    fn hand_over<const N: usize>(&mut self, worker: &'static Worker<N>) -> bool {
+    fn hand_over(&mut self, worker: &'static Worker) -> bool {
         let mut handed = false;
         while !self.extra.waiting.is_empty() && self.is_over(self.extra.ticket) {
             handed = true;
@@ -191,11 +187,12 @@ impl Last {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::srcu::WorkerOps;
+    use crate::srcu::{Srcu, WorkerOps};
     use crate::sync::AtomicUsize;
+    use crate::thread;
 
-    static WALKS: Srcu<4> = Srcu::new();
-    static WORKER: Worker<4> = Worker::new(
+    static WALKS: Srcu = Srcu::new();
+    static WORKER: Worker = Worker::new(
         &WALKS,
         WorkerOps {
             begin: || (),
@@ -223,7 +220,7 @@ mod tests {
     fn a_callback_waits_for_the_readers_of_its_own_domain_only() {
         static MINE: srcu_struct = srcu_struct::new();
         static OTHER: srcu_struct = srcu_struct::new();
-        let walk = WALKS.read_lock();
+        let walk = WALKS.read_lock(thread::current());
         let other = OTHER.read_lock();
         let mine = MINE.read_lock();
         queue(&MINE);
@@ -238,6 +235,6 @@ mod tests {
             !OTHER.read_unlock(other, &WORKER),
             "there is no such section"
         );
-        WALKS.read_unlock(walk);
+        WALKS.read_unlock(thread::current(), walk);
     }
 }

@@ -1,142 +1,206 @@
 //! Grace periods for readers that may sleep (floor 2).
 //!
-//! Owns: for each domain, how many readers are inside, told apart by generation; drivers' own domains; and the worker that
-//! runs callbacks after a grace period.
+//! Owns: the domain of walks, of which there is one for the process ([`Srcu`]); drivers' own domains ([`srcu_struct`]); and the
+//! worker that runs callbacks after a grace period.
 //!
-//! The simplest exact scheme. A domain has a current generation, which new readers join. Whoever wants a grace period
-//! closes the current generation and waits until it and all older ones are empty. So a grace period waits for exactly
-//! the readers that were inside when it began (DV-6), never for later ones, and each reader costs two short critical
-//! sections. At most `N` generations are open at a time; should they run out, the generation is closed as soon as one
-//! is free, and its waiters wait for the readers of that moment too.
+//! The domain of walks. Time is a number, `now`, which every grace period raises. A reader notes the number in its thread's
+//! record when it enters, and 0 when it leaves; nested sections change nothing. A grace period takes the number as its ticket,
+//! raises it, and waits until no record holds a number from 1 to the ticket. So it waits for exactly the readers that were
+//! inside when it began (DV-6). A reader stores two words and fences nothing; the grace period pays with one heavy fence.
 //!
-//! Invariants
-//! * `oldest <= current < oldest + N`, and a generation older than `oldest` has no readers.
-//! * All of a domain's state is under its lock. That lock is also the memory barrier of MO-5: a reader's exit and the
-//!   return of the grace period, and the update before a grace period and the entry of a later reader, are ordered by it.
+//! Memory order
+//! * Entry against update: a reader notes the number, light fence, reads links. A grace period follows an unlink: raise `now`,
+//!   heavy fence, read the records. Either it sees the note and waits, or the reader sees the unlink.
+//! * A note that is younger than the ticket was read from `now` after it was raised (Acquire against the SeqCst increment), so
+//!   that reader sees the unlink, too.
+//! * MO-5: a record's words are stored with Release and scanned with Acquire: what a reader did comes before the end of the
+//!   grace period that waited for it. An entry is a Release as well: a scan that meets the thread's next section must still
+//!   see what the one before it did.
+//! * Exit against sleep: a reader stores 0, light fence, reads `awaited`. A sleeper stores `awaited`, heavy fence, reads the
+//!   word again. Either it sees 0, or the reader sees that it is awaited, and wakes.
+//! * One heavy fence serves all grace periods that began before it: `fenced` is the youngest of them (Release, read with
+//!   Acquire); `over` saves a scan likewise.
 //!
-//! Lock order: the lock of a driver's domain, then the worker's, then that of the domain of walks.
+//! A thread that leaves a section open and ends keeps grace periods waiting for ever, as in the kernel.
+//!
+//! Lock order: the lock of a driver's domain, then the worker's, then that of the domain of walks, then that of its fences.
 
 mod domain;
+mod generations;
 mod worker;
 
 pub use domain::srcu_struct;
 pub use worker::{Worker, WorkerOps};
 
 use crate::sync::{
-    Lock, WaitQueue, hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
+    AtomicU64, Lock, Ordering, WaitQueue, fence,
+    hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
 };
+use crate::thread::{self, Record};
 
-/// A domain of readers with up to `N` open generations, and what else its lock guards.
-#[repr(C)]
+/// The domain of walks: readers are known by their thread's record, so that a process can have but one.
 #[derive(Debug)]
-pub struct Srcu<const N: usize, C = ()> {
-    state: Lock<State<N, C>>,
+pub struct Srcu {
+    /// The number that readers who come now note. Never 0.
+    now: AtomicU64,
+    /// Grace periods up to this one have had their heavy fence.
+    fenced: AtomicU64,
+    /// Grace periods up to this one are over.
+    over: AtomicU64,
+    /// One fence at a time: those who come meanwhile find theirs done.
+    fencing: Lock<()>,
+    /// Held by who is about to sleep, and by who wakes.
+    sleeping: Lock<()>,
     drained: WaitQueue,
 }
 
-#[repr(C)]
-#[derive(Debug)]
-struct State<const N: usize, C> {
-    /// The generation that new readers join.
-    current: u64,
-    /// The oldest generation that may have readers.
-    oldest: u64,
-    /// Somebody waits for `current`, which could not be closed when they came.
-    close_when_possible: bool,
-    /// Readers of each open generation, at index `generation % N`.
-    readers: [u32; N],
-    /// What else the lock guards.
-    extra: C,
-}
-
-/// Names the end of a grace period: all readers of this generation and of older ones have left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Names the end of a grace period: no reader of this number or an older one is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-impl<const N: usize> Default for Srcu<N> {
+/// Was a section the outermost one of its thread?
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Outermost(bool);
+
+impl Default for Srcu {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const N: usize> Srcu<N> {
+impl Srcu {
     /// A domain without readers.
     pub const fn new() -> Self {
-        Self::with(())
-    }
-}
-
-impl<const N: usize, C> Srcu<N, C> {
-    /// A domain without readers, whose lock guards `extra`, too.
-    const fn with(extra: C) -> Self {
-        let state = State {
-            current: 0,
-            oldest: 0,
-            close_when_possible: false,
-            readers: [0; N],
-            extra,
-        };
         Self {
-            state: Lock::new(state),
+            now: AtomicU64::new(1),
+            fenced: AtomicU64::new(0),
+            over: AtomicU64::new(0),
+            fencing: Lock::new(()),
+            sleeping: Lock::new(()),
             drained: WaitQueue::new(),
         }
     }
 
-    /// Enters a read section. The section may sleep and may nest. The cookie goes to [`Srcu::read_unlock`].
-    pub fn read_lock(&self) -> usize {
-        let mut state = self.state.lock();
-        let slot = State::<N, C>::slot(state.current);
-        state.readers[slot] += 1;
-        slot
-    }
-
-    /// Leaves the read section that returned `cookie`. Says whether a grace period has ended with it.
-    pub fn read_unlock(&self, cookie: usize) -> bool {
-        self.leave(cookie, |_, moved| moved).unwrap_or(false)
-    }
-
-    /// Leaves a section; under the lock, `then` is told whether a grace period has ended. `None`, with nothing changed, if there
-    /// is no such section. Whoever was waiting may free the domain: it is not touched after the lock was released.
-    fn leave<T>(&self, cookie: usize, then: impl FnOnce(&mut State<N, C>, bool) -> T) -> Option<T> {
-        let mut state = self.state.lock();
-        let readers = state
-            .readers
-            .get_mut(cookie)
-            .filter(|readers| **readers > 0)?;
-        *readers -= 1;
-        let moved = state.advance();
-        let result = then(&mut state, moved);
-        if moved {
-            self.drained.wake_all(state, GRACE_PERIOD);
+    /// Enters a read section of the calling `thread`. The section may sleep and may nest. The result goes to
+    /// [`Srcu::read_unlock`].
+    #[inline]
+    pub fn read_lock(&self, thread: &Record) -> Outermost {
+        // ORDERING: Relaxed: the thread's own.
+        let nested = thread.section.load(Ordering::Relaxed) != 0;
+        if !nested {
+            // ORDERING: Acquire pairs with the increment in `begin`.
+            let now = self.now.load(Ordering::Acquire);
+            // ORDERING: Release pairs with the Acquire in `readers_up_to`.
+            thread.section.store(now, Ordering::Release);
+            // Its partner is the heavy fence in `fence_for`.
+            fence::light();
         }
-        Some(result)
+        Outermost(!nested)
+    }
+
+    /// Leaves a read section of the calling `thread`. Says whether somebody waited for that.
+    #[inline]
+    pub fn read_unlock(&self, thread: &Record, section: Outermost) -> bool {
+        if !section.0 {
+            return false;
+        }
+        // ORDERING: Release pairs with the Acquire in `readers_up_to`.
+        thread.section.store(0, Ordering::Release);
+        // Its partner is the heavy fence in `watch`.
+        fence::light();
+        // ORDERING: Relaxed: ordered by the fence.
+        let awaited = thread.awaited.load(Ordering::Relaxed) != 0;
+        if awaited {
+            self.wake(thread);
+        }
+        awaited
+    }
+
+    #[cold]
+    fn wake(&self, thread: &Record) {
+        let sleeping = self.sleeping.lock();
+        // ORDERING: Relaxed: under the lock.
+        thread.awaited.store(0, Ordering::Relaxed);
+        self.drained.wake_all(sleeping, GRACE_PERIOD);
     }
 
     /// Begins a grace period. Never sleeps.
     pub fn begin(&self) -> Ticket {
-        self.state.lock().close()
-    }
-
-    /// Sleeps until the grace period `ticket` is over.
-    pub fn wait(&self, ticket: Ticket) {
-        let mut state = self.state.lock();
-        while !state.is_over(ticket) {
-            state = self.drained.wait(state, GRACE_PERIOD);
-        }
+        // ORDERING: SeqCst pairs with the Acquires in `read_lock` and `fence_for`: who sees the new number sees what the caller
+        // stored before.
+        Ticket(self.now.fetch_add(1, Ordering::SeqCst))
     }
 
     /// Is the grace period `ticket` over?
     pub fn is_over(&self, ticket: Ticket) -> bool {
-        self.state.lock().is_over(ticket)
+        // ORDERING: Acquire pairs with the Release below.
+        if self.over.load(Ordering::Acquire) >= ticket.0 {
+            return true;
+        }
+        self.fence_for(ticket);
+        let over = readers_up_to(ticket).next().is_none();
+        if over {
+            // ORDERING: Release pairs with the Acquire above.
+            self.over.fetch_max(ticket.0, Ordering::Release);
+        }
+        over
     }
 
-    /// Is nobody inside?
-    pub fn is_idle(&self) -> bool {
-        self.state
-            .lock()
-            .readers
-            .iter()
-            .all(|readers| *readers == 0)
+    /// Sleeps until the grace period `ticket` is over.
+    pub fn wait(&self, ticket: Ticket) {
+        if self.is_over(ticket) {
+            return;
+        }
+        let mut sleeping = self.sleeping.lock();
+        while !self.watch(ticket) {
+            sleeping = self.drained.wait(sleeping, GRACE_PERIOD);
+        }
+    }
+
+    /// Is the grace period over? If not, the next of its readers that leaves will say that it was waited for.
+    pub fn is_over_or_watched(&self, ticket: Ticket) -> bool {
+        let sleeping = self.sleeping.lock();
+        let over = self.watch(ticket);
+        drop(sleeping);
+        over
+    }
+
+    /// Has the readers that `ticket` waits for tell when they leave. Says whether there are none. The lock is held.
+    fn watch(&self, ticket: Ticket) -> bool {
+        let mut any = false;
+        for reader in readers_up_to(ticket) {
+            // ORDERING: Relaxed: ordered by the fence below.
+            reader.awaited.store(1, Ordering::Relaxed);
+            any = true;
+        }
+        if any {
+            // Its partner is the light fence in `read_unlock`.
+            fence::heavy();
+        }
+        !any || self.is_over(ticket)
+    }
+
+    /// Orders the scan for `ticket` behind a heavy fence that came after it began.
+    fn fence_for(&self, ticket: Ticket) {
+        // ORDERING: SeqCst: the partner of the fence in `thread`'s `attach`: a thread that has no record yet sees the unlink.
+        fence::fence(Ordering::SeqCst);
+        if !thread::others_may_be_attached() {
+            return;
+        }
+        // ORDERING: Acquire pairs with the Release below.
+        let done = || self.fenced.load(Ordering::Acquire) >= ticket.0;
+        if done() {
+            return;
+        }
+        let _one_at_a_time = self.fencing.lock();
+        if !done() {
+            // ORDERING: SeqCst pairs with the increment in `begin`.
+            let begun = self.now.load(Ordering::SeqCst) - 1;
+            fence::heavy();
+            // ORDERING: Release pairs with the Acquire above: the fence comes before others' scans.
+            self.fenced.store(begun, Ordering::Release);
+        }
     }
 
     /// Waits for all readers that are inside now.
@@ -148,152 +212,43 @@ impl<const N: usize, C> Srcu<N, C> {
 
     /// Before fork: holds the domain still.
     pub fn hold_for_fork(&self) {
-        self.state.acquire();
+        self.sleeping.acquire();
+        self.fencing.acquire();
     }
 
     /// After fork, in the parent: undoes `hold_for_fork`.
     ///
     /// # Safety
     /// This thread called `hold_for_fork`.
-    #[expect(unsafe_code, reason = "hands over a held lock")]
+    #[expect(unsafe_code, reason = "hands over held locks")]
     pub unsafe fn release_in_parent(&self) {
         // SAFETY: Held since `hold_for_fork`.
-        unsafe { self.state.release() };
+        unsafe { self.fencing.release() };
+        // SAFETY: As above.
+        unsafe { self.sleeping.release() };
     }
 
-    /// After fork, in the child: as in the parent, but only the readers with `cookies` are left.
+    /// After fork, in the child: as in the parent, but nobody sleeps. Which readers are left, the threads' records say.
     ///
     /// # Safety
     /// This thread's image in the parent called `hold_for_fork`.
     // SPEC: DV-13
-    #[expect(unsafe_code, reason = "hands over a held lock")]
-    pub unsafe fn release_in_child(&self, each_cookie: impl FnOnce(&mut dyn FnMut(usize))) {
-        // SAFETY: Held since `hold_for_fork`; the child has one thread.
-        let state = unsafe { self.state.data() };
-        state.readers = [0; N];
-        each_cookie(&mut |cookie| state.readers[cookie] += 1);
-        state.advance();
+    #[expect(unsafe_code, reason = "hands over held locks")]
+    pub unsafe fn release_in_child(&self) {
         self.drained.forget_sleepers();
-        // SAFETY: As above.
-        unsafe { self.state.release() };
+        // SAFETY: Held since `hold_for_fork`.
+        unsafe { self.release_in_parent() };
     }
 }
 
-impl<const N: usize, C> State<N, C> {
-    fn slot(generation: u64) -> usize {
-        usize::try_from(generation % N as u64).unwrap_or(0)
-    }
-
-    fn is_over(&self, ticket: Ticket) -> bool {
-        self.oldest > ticket.0
-    }
-
-    /// Closes the current generation, if it has readers, and names its end.
-    fn close(&mut self) -> Ticket {
-        let ticket = Ticket(self.current);
-        if self.readers[Self::slot(self.current)] == 0 && self.current > 0 {
-            return Ticket(self.current - 1);
-        }
-        if self.current + 1 < self.oldest + N as u64 {
-            self.current += 1;
-        } else {
-            self.close_when_possible = true;
-        }
-        self.advance();
-        ticket
-    }
-
-    /// Moves `oldest` over generations that have become empty. Returns whether it moved.
-    fn advance(&mut self) -> bool {
-        let before = self.oldest;
-        loop {
-            while self.oldest < self.current && self.readers[Self::slot(self.oldest)] == 0 {
-                self.oldest += 1;
-            }
-            if !self.close_when_possible || self.oldest == before {
-                return self.oldest != before;
-            }
-            self.close_when_possible = false;
-            self.current += 1;
-        }
-    }
+/// Threads in a section that began under `ticket` or earlier.
+fn readers_up_to(ticket: Ticket) -> impl Iterator<Item = &'static Record> {
+    thread::attached().iter().filter(move |thread| {
+        // ORDERING: Acquire pairs with the Releases in `read_lock` and `read_unlock`.
+        let section = thread.section.load(Ordering::Acquire);
+        section != 0 && section <= ticket.0
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dv_6_a_grace_period_waits_for_the_readers_of_its_beginning_only() {
-        let domain = Srcu::<4>::new();
-        let early = domain.read_lock();
-        let ticket = domain.begin();
-        let late = domain.read_lock();
-        assert!(!domain.state.lock().is_over(ticket));
-        domain.read_unlock(early);
-        assert!(domain.state.lock().is_over(ticket));
-        domain.read_unlock(late);
-    }
-
-    #[test]
-    fn dv_6_nobody_inside_means_no_wait() {
-        let domain = Srcu::<4>::new();
-        for _ in 0..10 {
-            domain.synchronize();
-            let cookie = domain.read_lock();
-            domain.read_unlock(cookie);
-            domain.synchronize();
-        }
-    }
-
-    #[test]
-    fn generations_run_out_without_losing_a_waiter() {
-        let domain = Srcu::<4>::new();
-        let mut inside = Vec::new();
-        let mut tickets = Vec::new();
-        for _ in 0..9 {
-            inside.push(domain.read_lock());
-            tickets.push(domain.begin());
-        }
-        for cookie in inside.drain(..) {
-            assert!(!domain.state.lock().is_over(tickets[8]));
-            domain.read_unlock(cookie);
-        }
-        for ticket in tickets {
-            assert!(domain.state.lock().is_over(ticket));
-        }
-    }
-
-    #[test]
-    fn mo_5_synchronize_sees_what_readers_did() {
-        use crate::sync::{AtomicUsize, Ordering};
-        static DOMAIN: Srcu<64> = Srcu::new();
-        static WHICH: AtomicUsize = AtomicUsize::new(0);
-        static USERS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
-        static STOP: AtomicUsize = AtomicUsize::new(0);
-        let readers: Vec<_> = (0..3)
-            .map(|_| {
-                std::thread::spawn(|| {
-                    while STOP.load(Ordering::Relaxed) == 0 {
-                        let cookie = DOMAIN.read_lock();
-                        let which = WHICH.load(Ordering::Relaxed);
-                        USERS[which].fetch_add(1, Ordering::Relaxed);
-                        std::hint::spin_loop();
-                        USERS[which].fetch_sub(1, Ordering::Relaxed);
-                        DOMAIN.read_unlock(cookie);
-                    }
-                })
-            })
-            .collect();
-        for round in 0..5_000 {
-            let old = round % 2;
-            WHICH.store(1 - old, Ordering::Relaxed);
-            DOMAIN.synchronize();
-            assert_eq!(USERS[old].load(Ordering::Relaxed), 0);
-        }
-        STOP.store(1, Ordering::Relaxed);
-        for reader in readers {
-            reader.join().expect("no panic");
-        }
-    }
-}
+mod tests;

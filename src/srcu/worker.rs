@@ -5,12 +5,14 @@
 //! is idle, so that leak checkers see nothing of it, and left alone if it is not.
 //!
 //! Invariants
-//! * It never waits for a grace period: whoever ends one pokes it ([`Worker::poke`]). So one domain's readers cannot hold up
-//!   another domain's callbacks.
+//! * It never sleeps for a grace period alone: the reader that it waits for pokes it ([`Worker::poke`]), and so does whoever has
+//!   work. So one domain's readers cannot hold up another domain's callbacks.
+//! * Who wakes it does so under the lock, and it goes to sleep under the lock: no wake is lost. In a burst it is awake.
 //! * Callbacks run in the order in which they were queued, one at a time, outside all locks, each after the grace period
 //!   that began when it was queued; so does work, which waits for nothing and goes first.
 //! * `finished` counts callbacks that are over, whatever follows them included (GP-7's mmdrop).
-//! * Where no thread can be created, `barrier` does the work on its caller's thread: nothing that is owed is lost.
+//! * Where no thread can be created, `barrier` does the work on its caller's thread: nothing that is owed is lost. Whoever
+//!   serves in a thread's place runs all work, which nobody may be waiting for, and hands on what came meanwhile.
 //!
 //! Lock order: the queue's lock, then the domain's.
 #![expect(unsafe_code, reason = "an intrusive queue, and a thread without std")]
@@ -23,11 +25,15 @@ use core::ptr;
 use super::{Srcu, Ticket};
 use crate::abi::types::callback_head;
 use crate::sync::{
-    self, Lock, LockGuard, Thread, WaitQueue,
-    hook::WaitReason::{
-        MMU_NOTIFIER_WAIT_FREE as FREE, MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
-        MMU_NOTIFIER_WAIT_IDLE as IDLE,
+    self, AtomicU64, Lock, LockGuard, Ordering, Thread, WaitQueue,
+    hook::{
+        self,
+        WaitReason::{
+            MMU_NOTIFIER_WAIT_FREE as FREE, MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
+            MMU_NOTIFIER_WAIT_IDLE as IDLE,
+        },
     },
+    yield_now,
 };
 use crate::thread::{Frame, Kind};
 
@@ -53,6 +59,8 @@ struct Queue {
     callbacks: Fifo,
     /// Not waiting for anything; `callback_head.func` is to be called.
     work: Fifo,
+    /// Callbacks with this ticket or an older one may run: their grace period is over.
+    ripe: Ticket,
     /// Callbacks ever queued.
     queued: u64,
     /// Callbacks that are over.
@@ -69,6 +77,9 @@ struct Queue {
     thread: Option<Thread>,
 }
 
+/// How often an idle worker looks again before it sleeps: some tens of microseconds.
+const LINGER: usize = 100;
+
 /// Something to run.
 enum Item {
     Callback(*mut callback_head),
@@ -82,14 +93,16 @@ thread_local! {
 
 /// The worker and its queue.
 #[derive(Debug)]
-pub struct Worker<const N: usize> {
+pub struct Worker {
     queue: Lock<Queue>,
     /// The worker sleeps here.
     idle: WaitQueue,
     /// Those who wait for `finished` or for `running` to change sleep here.
     done: WaitQueue,
-    domain: &'static Srcu<N>,
+    domain: &'static Srcu,
     ops: WorkerOps,
+    /// Counts, under the queue's lock, what the worker has to look at.
+    arrivals: AtomicU64,
 }
 
 impl Fifo {
@@ -125,12 +138,26 @@ impl Fifo {
         self.first = unsafe { (*head).next };
         Some(head)
     }
+
+    /// The tickets of the oldest callback and of the newest.
+    fn tickets(&self) -> Option<(Ticket, Ticket)> {
+        let of = |head| {
+            // SAFETY: Queued by `Worker::call`, which wrote the word; hence valid.
+            Ticket(unsafe { ticket_word(head).read() })
+        };
+        (!self.is_empty()).then(|| (of(self.first), of(self.last)))
+    }
+
+    fn first_ticket(&self) -> Option<Ticket> {
+        self.tickets().map(|(first, _)| first)
+    }
 }
 
 impl Queue {
     const EMPTY: Self = Self {
         callbacks: Fifo::EMPTY,
         work: Fifo::EMPTY,
+        ripe: Ticket(0),
         queued: 0,
         finished: 0,
         served: false,
@@ -140,17 +167,18 @@ impl Queue {
         thread: None,
     };
 
+    /// Is something queued that nobody serves?
+    fn is_stranded(&self) -> bool {
+        !(self.served || self.work.is_empty() && self.callbacks.is_empty())
+    }
+
     /// Takes out what can run now.
-    fn next<const N: usize>(&mut self, domain: &Srcu<N>) -> Option<Item> {
+    fn next(&mut self) -> Option<Item> {
         if let Some(head) = self.work.pop() {
             return Some(Item::Work(head));
         }
-        let first = self.callbacks.first;
-        // SAFETY: Queued, hence valid; `Worker::call` wrote the word.
-        if first.is_null() || !domain.is_over(Ticket(unsafe { ticket_word(first).read() })) {
-            return None;
-        }
-        self.callbacks.pop().map(Item::Callback)
+        let ripe = self.callbacks.first_ticket()? <= self.ripe;
+        ripe.then(|| self.callbacks.pop().map(Item::Callback))?
     }
 }
 
@@ -160,15 +188,16 @@ fn ticket_word(head: *mut callback_head) -> *mut u64 {
         .cast()
 }
 
-impl<const N: usize> Worker<N> {
+impl Worker {
     /// A worker that has not been started.
-    pub const fn new(domain: &'static Srcu<N>, ops: WorkerOps) -> Self {
+    pub const fn new(domain: &'static Srcu, ops: WorkerOps) -> Self {
         Self {
             queue: Lock::new(Queue::EMPTY),
             idle: WaitQueue::new(),
             done: WaitQueue::new(),
             domain,
             ops,
+            arrivals: AtomicU64::new(0),
         }
     }
 
@@ -204,6 +233,7 @@ impl<const N: usize> Worker<N> {
     fn enqueue(&'static self, push: impl FnOnce(&mut Queue)) {
         let mut queue = self.queue.lock();
         push(&mut queue);
+        self.announce_arrival();
         let start = !queue.served;
         queue.served = true;
         self.idle.wake_all(queue, IDLE);
@@ -218,10 +248,18 @@ impl<const N: usize> Worker<N> {
         }
     }
 
-    /// Readers have left the domain: a callback's grace period may be over.
+    /// Readers that were waited for have left the domain: a callback's grace period may be over.
     pub fn poke(&self) {
         // Under the lock: a worker that has just looked is asleep by now.
         self.idle.wake_all(self.queue.lock(), IDLE);
+    }
+
+    /// There is something new for the worker to look at. The lock is held.
+    fn announce_arrival(&self) {
+        // ORDERING: Relaxed: changed under the lock; without it, a hint.
+        let arrivals = self.arrivals.load(Ordering::Relaxed);
+        // ORDERING: Relaxed: as above.
+        self.arrivals.store(arrivals + 1, Ordering::Relaxed);
     }
 
     /// The number that [`Worker::barrier`] wants: everything that is owed so far.
@@ -230,21 +268,28 @@ impl<const N: usize> Worker<N> {
     }
 
     /// Waits until every callback that was queued when `queued()` returned `target` is over.
-    pub fn barrier(&self, target: u64) {
+    pub fn barrier(&'static self, target: u64) {
         self.wait_until(|queue| queue.finished >= target);
     }
 
     /// Waits until `is_done`; serves the queue where no thread does.
-    fn wait_until(&self, is_done: impl Fn(&Queue) -> bool) {
+    fn wait_until(&'static self, is_done: impl Fn(&Queue) -> bool) {
+        let wanted = |queue: &Queue| !is_done(queue) || !queue.work.is_empty();
         let mut queue = self.queue.lock();
-        while !is_done(&queue) {
+        while !is_done(&queue) || queue.is_stranded() && wanted(&queue) {
             if queue.served {
                 queue = self.done.wait(queue, FREE);
             } else {
                 queue.served = true;
-                queue = self.serve(queue, |queue| !is_done(queue));
+                queue = self.serve(queue, wanted);
                 queue = self.leave_to_others(queue);
             }
+        }
+        let stranded = queue.is_stranded();
+        drop(queue);
+        if stranded {
+            // Queued while somebody served: a thread was not missed then, and may be had now.
+            self.kick();
         }
     }
 
@@ -256,7 +301,7 @@ impl<const N: usize> Worker<N> {
     }
 
     /// Waits until work, which sets what `is_done` reads before it ends, has run.
-    pub(super) fn wait_for_work(&self, is_done: impl Fn() -> bool) {
+    pub(super) fn wait_for_work(&'static self, is_done: impl Fn() -> bool) {
         self.wait_until(|_| is_done());
     }
 
@@ -267,16 +312,57 @@ impl<const N: usize> Worker<N> {
         wanted: impl Fn(&Queue) -> bool,
     ) -> LockGuard<'a, Queue> {
         while wanted(&queue) {
-            queue = match queue.next(self.domain) {
-                Some(item) => self.run(queue, item),
-                None => {
-                    let owes = !queue.callbacks.is_empty();
-                    self.idle
-                        .wait(queue, if owes { GRACE_PERIOD } else { IDLE })
-                }
+            queue = match (queue.next(), queue.callbacks.tickets()) {
+                (Some(item), _) => self.run(queue, item),
+                (None, Some((first, last))) => self.ripen(queue, first, last),
+                (None, None) => self.rest(queue),
             };
         }
         queue
+    }
+
+    /// Nothing can run, but callbacks are owed: finds out which of them may run, or sleeps until one may.
+    fn ripen<'a>(
+        &'a self,
+        queue: LockGuard<'a, Queue>,
+        first: Ticket,
+        last: Ticket,
+    ) -> LockGuard<'a, Queue> {
+        // Without the lock: a grace period has a system call to make.
+        drop(queue);
+        // The newest need not have the youngest ticket: tickets are drawn before the lock is taken.
+        let over = [last.max(first), first]
+            .into_iter()
+            .find(|ticket| self.domain.is_over(*ticket));
+        let mut queue = self.queue.lock();
+        if let Some(ticket) = over {
+            queue.ripe = queue.ripe.max(ticket);
+        } else if queue.work.is_empty() && !queue.stop && !self.domain.is_over_or_watched(first) {
+            return self.idle.wait(queue, GRACE_PERIOD);
+        }
+        queue
+    }
+
+    /// There is nothing to do: stays awake for a moment, so that a burst of puts wakes it once, then sleeps.
+    fn rest<'a>(&'a self, queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
+        // ORDERING: Relaxed: a hint; what it is about is read under the lock.
+        let seen = self.arrivals.load(Ordering::Relaxed);
+        drop(queue);
+        let lingers = if cfg!(loom) || hook::is_installed() { 0 } else { LINGER };
+        for _ in 0..lingers {
+            // ORDERING: Relaxed: as above.
+            if self.arrivals.load(Ordering::Relaxed) != seen {
+                break;
+            }
+            yield_now();
+        }
+        let queue = self.queue.lock();
+        // ORDERING: Relaxed: changed under the lock.
+        if self.arrivals.load(Ordering::Relaxed) == seen {
+            self.idle.wait(queue, IDLE)
+        } else {
+            queue
+        }
     }
 
     fn run<'a>(&'a self, mut queue: LockGuard<'a, Queue>, item: Item) -> LockGuard<'a, Queue> {
@@ -351,6 +437,7 @@ impl<const N: usize> Worker<N> {
             return;
         };
         queue.stop = true;
+        self.announce_arrival();
         self.idle.wake_all(queue, IDLE);
         // SAFETY: Ours: a forked child has forgotten its parent's.
         unsafe { thread.join() };
@@ -367,7 +454,7 @@ impl<const N: usize> Worker<N> {
     fn start_thread(&'static self) -> Option<Thread> {
         let argument = ptr::from_ref(self).cast_mut().cast::<c_void>();
         // SAFETY: The entry point takes what we pass.
-        unsafe { sync::start(thread_main::<N>, argument) }
+        unsafe { sync::start(thread_main, argument) }
     }
 }
 
@@ -382,9 +469,9 @@ unsafe fn run_work(head: *mut callback_head) {
     }
 }
 
-extern "C" fn thread_main<const N: usize>(argument: *mut c_void) -> *mut c_void {
-    // SAFETY: `start_thread` passes a `&'static Worker<N>`.
-    let worker = unsafe { &*argument.cast::<Worker<N>>() };
+extern "C" fn thread_main(argument: *mut c_void) -> *mut c_void {
+    // SAFETY: `start_thread` passes a `&'static Worker`.
+    let worker = unsafe { &*argument.cast::<Worker>() };
     // SAFETY: A static, NUL-terminated name.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"mmu_notifier".as_ptr()) };
     worker.live();

@@ -1,174 +1,138 @@
-//! Fences: core's, and a pair of which one side is nearly free.
+//! Fences, and the asymmetric pair: cheap on the side that is taken all the time, dear on the other.
 //!
-//! A thread that stores and then loads, while another stores and then loads the other way round, needs a full fence on both
-//! sides, or neither may see the other's store. Where one side runs often and the other seldom, [`light_fence`] and
-//! [`heavy_fence`] pay on the seldom side only: its membarrier(2) makes every running thread of the process pass a full
-//! fence, and a thread that does not run has passed one in the scheduler. The light side keeps the compiler in order.
+//! `light` and `heavy` order like two `fence(SeqCst)` (P1202's asymmetric fences): if one thread stores A, `light`, loads B and
+//! another stores B, `heavy`, loads A, then at least one of them sees the other's store. On Linux, `light` keeps the compiler
+//! from reordering and `heavy` is membarrier(2), which has every running thread of the process pass a full barrier.
 //!
-//! Either the heavy fence's interrupt comes before the light side's load: then the load sees what was stored before the heavy
-//! fence. Or it comes after the light side's load, hence after its store as well: then the loads behind the heavy
-//! fence see that store.
+//! Who uses `light` calls `prepare` first, once for each thread. Where membarrier is refused (an old kernel, a seccomp
+//! filter) both are real fences.
 //!
-//! Invariant: a light fence is a real one unless heavy fences are known to be membarriers. So it does not matter that the first
-//! heavy fence finds out, and a kernel (or a filter of system calls) without membarrier costs time only.
+//! Why a thread that takes `light` for a compiler fence never meets a `heavy` that is only `fence(SeqCst)`: `heavy` fences
+//! before it reads `MODE`. If it reads FENCES although some thread has been prepared for CHEAP, then that thread's fence in
+//! `prepare`, which came after CHEAP was stored, comes after this one in the order of fences, and so its later loads see
+//! whatever was stored before `heavy`.
+#![expect(unsafe_code, reason = "a system call")]
 
-pub use core::sync::atomic::{compiler_fence, fence};
+pub use core::sync::atomic::fence;
+
+use core::sync::atomic::compiler_fence;
 
 use super::{AtomicU32, Ordering};
 
-/// Nobody has asked yet.
-const UNKNOWN: u32 = 0;
-/// A heavy fence is a membarrier.
-const MEMBARRIER: u32 = 1;
-/// The kernel refuses: both sides are real fences.
-const REFUSED: u32 = 2;
+/// Nobody has asked for membarrier yet: real fences.
+const UNTRIED: u32 = 0;
+/// membarrier is refused: real fences.
+const FENCES: u32 = 1;
+/// The process is registered for membarrier.
+const CHEAP: u32 = 2;
 
-/// Which fences the two sides are.
-#[derive(Debug)]
-struct Pair {
-    kind: AtomicU32,
-}
+static MODE: AtomicU32 = AtomicU32::new(UNTRIED);
 
-static PAIR: Pair = Pair::new();
-
-/// The side that runs often: orders its own earlier stores before its later loads, against a [`heavy_fence`].
-#[inline]
-pub fn light_fence() {
-    PAIR.light();
-}
-
-/// The side that runs seldom: orders everything before it and behind it against every [`light_fence`] and every heavy one.
-pub fn heavy_fence() {
-    PAIR.heavy();
-}
-
-impl Pair {
-    const fn new() -> Self {
-        Self {
-            kind: AtomicU32::new(UNKNOWN),
-        }
+/// Has the calling thread, from now on, order its `light`s with every thread's `heavy`.
+pub fn prepare() {
+    // ORDERING: Relaxed: the fence below orders it.
+    if MODE.load(Ordering::Relaxed) == UNTRIED {
+        register();
     }
-
-    #[inline]
-    fn light(&self) {
-        // ORDERING: Relaxed: MEMBARRIER is the last value there is, and any other is answered with a real fence.
-        if self.kind.load(Ordering::Relaxed) == MEMBARRIER {
-            // ORDERING: SeqCst pairs with the membarrier in `heavy`; only the compiler has to keep it.
-            compiler_fence(Ordering::SeqCst);
-        } else {
-            // ORDERING: SeqCst pairs with the fence, or the membarrier, in `heavy`.
-            fence(Ordering::SeqCst);
-        }
-    }
-
-    fn heavy(&self) {
-        // ORDERING: Relaxed: each thread that does not see the answer asks again, and gets the same one.
-        let mut kind = self.kind.load(Ordering::Relaxed);
-        if kind == UNKNOWN {
-            kind = ask();
-            // ORDERING: Relaxed: as in `light`.
-            self.kind.store(kind, Ordering::Relaxed);
-        }
-        if kind == REFUSED {
-            // ORDERING: SeqCst pairs with the real fence in `light`.
-            return fence(Ordering::SeqCst);
-        }
-        // ORDERING: SeqCst, for the compiler, on both sides of the membarrier, which pairs with `light`.
-        compiler_fence(Ordering::SeqCst);
-        if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) && !renew() {
-            // Light fences rely on it already, so nothing that could follow is right.
-            std::process::abort();
-        }
-        compiler_fence(Ordering::SeqCst);
-    }
+    // ORDERING: SeqCst: the partner of the fence in `heavy`; see the module comment.
+    fence(Ordering::SeqCst);
 }
 
-/// Registers the process. What kind are the fences from now on?
-fn ask() -> u32 {
-    if membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) {
-        MEMBARRIER
-    } else {
-        REFUSED
-    }
-}
-
-/// Registers once more, should this be the child of a fork that has lost its registration, and tries again.
 #[cold]
-fn renew() -> bool {
-    ask() == MEMBARRIER && membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+fn register() {
+    let registered = membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+    let mode = if registered { CHEAP } else { FENCES };
+    // ORDERING: SeqCst: before this thread's fence in `prepare`. A failure means that another thread has been here.
+    let _ = MODE.compare_exchange(UNTRIED, mode, Ordering::SeqCst, Ordering::Relaxed);
 }
 
-/// Did the kernel do it?
-#[expect(unsafe_code, reason = "a system call")]
+/// The side that is taken often.
+#[inline]
+pub fn light() {
+    // ORDERING: Relaxed: `prepare` has settled it for this thread; see `refused` for the one change after that.
+    if MODE.load(Ordering::Relaxed) == CHEAP {
+        // ORDERING: SeqCst, for the compiler: the partner is the membarrier in `heavy`.
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        // ORDERING: SeqCst: the partner is the fence in `heavy`.
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The side that is taken seldom.
+pub fn heavy() {
+    // ORDERING: SeqCst: the partner is the fence in `light`, or that in `prepare`.
+    fence(Ordering::SeqCst);
+    // ORDERING: Relaxed: ordered by the fence.
+    if MODE.load(Ordering::Relaxed) == CHEAP && !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+    {
+        refused();
+    }
+}
+
+/// membarrier was taken away after it had been granted (a filter that was installed late). From now on fences are real.
+/// Threads that are past a cheap `light` without having seen that are waited for: what they stored before it leaves their
+/// store buffers in bounded time, at the latest when they are interrupted.
+#[cold]
+fn refused() {
+    // ORDERING: SeqCst: whoever reads it fences for real.
+    MODE.store(FENCES, Ordering::SeqCst);
+    let ten_milliseconds = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 10_000_000,
+    };
+    // Twice, for a signal may cut it short.
+    for _ in 0..2 {
+        // SAFETY: The time is ours; what is left of it is not asked for.
+        unsafe { libc::nanosleep(&raw const ten_milliseconds, core::ptr::null_mut()) };
+    }
+    // ORDERING: SeqCst: loads that follow come after the wait.
+    fence(Ordering::SeqCst);
+}
+
 fn membarrier(command: libc::c_int) -> bool {
-    // SAFETY: No memory is passed.
+    // SAFETY: The command takes no pointers.
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::AtomicU64;
 
-    /// Two threads, each of which stores and then looks at the other's word, round by round. In no round may both miss.
-    fn both_never_miss(pair: &Pair) {
-        const ROUNDS: u32 = 10_000;
-        let words = [const { AtomicU32::new(0) }; 2];
-        let seen = [const { AtomicU32::new(0) }; 2];
-        let met = [const { AtomicU32::new(0) }; 2];
-        let meet = |me: usize, number: u32| {
-            met[me].store(number, Ordering::Release);
-            // Who has just seen the other one arrive goes on within nanoseconds; a lone CPU needs the yield.
-            let mut looks = 0;
-            while met[1 - me].load(Ordering::Acquire) < number {
-                looks += 1;
-                if looks < 2_000 {
-                    core::hint::spin_loop();
-                } else {
+    /// Dekker's test: both sides storing and neither seeing the other would be a failure.
+    #[test]
+    fn light_and_heavy_order_stores_before_loads() {
+        static A: AtomicU64 = AtomicU64::new(0);
+        static B: AtomicU64 = AtomicU64::new(0);
+        // The other thread may be a round ahead.
+        static SAW: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+        const ROUNDS: u64 = 2_000;
+        let other = std::thread::spawn(|| {
+            prepare();
+            for round in 1..=ROUNDS {
+                while B.load(Ordering::Acquire) < round - 1 {
                     std::thread::yield_now();
                 }
+                A.store(round, Ordering::Relaxed);
+                light();
+                let saw = B.load(Ordering::Relaxed) >= round;
+                SAW[round as usize % 2].store(2 * round + u64::from(saw), Ordering::Release);
             }
-        };
-        let play = |me: usize, barrier: &dyn Fn()| {
-            for round in 1..=ROUNDS {
-                meet(me, 3 * round);
-                words[me].store(round, Ordering::Relaxed);
-                barrier();
-                seen[me].store(words[1 - me].load(Ordering::Relaxed), Ordering::Relaxed);
-                meet(me, 3 * round + 1);
-                let missed = seen
-                    .iter()
-                    .filter(|seen| seen.load(Ordering::Relaxed) < round);
-                assert!(missed.count() < 2, "round {round}");
-                meet(me, 3 * round + 2);
-            }
-        };
-        std::thread::scope(|scope| {
-            scope.spawn(|| play(0, &|| pair.light()));
-            play(1, &|| pair.heavy());
         });
-    }
-
-    #[test]
-    fn light_and_heavy_fences_order_stores_before_loads() {
-        let pair = Pair::new();
-        both_never_miss(&pair);
-        assert_ne!(pair.kind.load(Ordering::Relaxed), UNKNOWN);
-    }
-
-    #[test]
-    fn a_kernel_without_membarrier_costs_time_only() {
-        let pair = Pair::new();
-        pair.kind.store(REFUSED, Ordering::Relaxed);
-        both_never_miss(&pair);
-        assert_eq!(pair.kind.load(Ordering::Relaxed), REFUSED);
-    }
-
-    #[test]
-    fn unregistered_fences_are_real_ones() {
-        let pair = Pair::new();
-        pair.light();
-        assert_eq!(pair.kind.load(Ordering::Relaxed), UNKNOWN);
-        heavy_fence();
-        light_fence();
+        for round in 1..=ROUNDS {
+            B.store(round, Ordering::Relaxed);
+            heavy();
+            let saw = A.load(Ordering::Relaxed) >= round;
+            let other_saw = loop {
+                let seen = SAW[round as usize % 2].load(Ordering::Acquire);
+                if seen / 2 == round {
+                    break seen % 2 == 1;
+                }
+                std::thread::yield_now();
+            };
+            assert!(saw || other_saw, "round {round}");
+        }
+        other.join().expect("no panic");
     }
 }

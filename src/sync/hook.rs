@@ -64,6 +64,12 @@ pub unsafe fn set_wait_hook(hook: *const mmu_notifier_wait_hook) {
     HOOK.store(hook.cast_mut(), Ordering::Release);
 }
 
+/// Is a hook installed?
+pub fn is_installed() -> bool {
+    // ORDERING: Relaxed: nothing is read through it.
+    !HOOK.load(Ordering::Relaxed).is_null()
+}
+
 /// Announces a sleep of this thread.
 pub(super) fn wait_begin(queue: *const c_void, reason: WaitReason) {
     call(|hook| hook.wait_begin, queue, reason);

@@ -22,13 +22,14 @@ macro_rules! thread_local {
 }
 
 #[cfg(not(loom))]
-mod fence;
+pub mod fence;
 #[cfg(not(loom))]
 mod futex;
 pub mod hook;
 mod lock;
 #[cfg(loom)]
 pub mod model;
+pub mod pages;
 mod rwsem;
 mod spin;
 #[cfg(not(loom))]
@@ -43,18 +44,17 @@ pub use wait::WaitQueue;
 
 #[cfg(not(loom))]
 mod door {
-    pub use super::fence::{compiler_fence, fence, heavy_fence, light_fence};
-    pub use super::thread::{Thread, start};
+    pub use super::thread::{Thread, is_alive, own_id, start, yield_now};
     pub(super) use core::cell::UnsafeCell;
     pub use core::sync::atomic::{
         AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     };
 
-    /// A static whose value a model makes anew for each execution.
+    /// Statics whose value a model makes anew for each execution.
     macro_rules! global {
-        ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $value:expr;) => {
-            $(#[$attribute])*
-            $visibility static $name: $type = $value;
+        ($($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $value:expr;)+) => {
+            $($(#[$attribute])*
+            $visibility static $name: $type = $value;)+
         };
     }
     pub(crate) use global;
@@ -64,15 +64,15 @@ mod door {
 mod door {
     pub(super) use super::model::UnsafeCell;
     pub use super::model::{
-        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Thread,
-        compiler_fence, fence, heavy_fence, light_fence, start,
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Thread, is_alive,
+        own_id, start, yield_now,
     };
 
     macro_rules! global {
-        ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $value:expr;) => {
-            $(#[$attribute])*
+        ($($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $value:expr;)+) => {
+            $($(#[$attribute])*
             $visibility static $name: $crate::sync::model::Global<$type> =
-                $crate::sync::model::Global::new(|| $value);
+                $crate::sync::model::Global::new(|| $value);)+
         };
     }
     pub(crate) use global;
@@ -81,8 +81,10 @@ mod door {
 use door::UnsafeCell;
 pub(crate) use door::global;
 pub use door::{
-    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Thread, compiler_fence,
-    fence, heavy_fence, light_fence, start,
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Thread, is_alive, own_id,
+    start, yield_now,
 };
+#[cfg(loom)]
+pub use model::fence;
 #[cfg(loom)]
 use model::futex;

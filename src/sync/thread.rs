@@ -1,9 +1,15 @@
-//! The library's own thread: started without std, so that it may outlive everything but the process.
+//! Threads: what identifies one; and the library's own, started without std, so that it may outlive everything but the process.
 #![expect(unsafe_code, reason = "system calls")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a system call and its errno"
+)]
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
+
+pub use std::thread::yield_now;
 
 /// A thread that was started and not waited for.
 #[derive(Debug)]
@@ -30,6 +36,25 @@ pub unsafe fn start(
     // SAFETY: `old` was filled above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut()) };
     (failed == 0).then_some(Thread(thread))
+}
+
+/// The calling thread's identifier. Not 0.
+pub fn own_id() -> i32 {
+    // SAFETY: Has no arguments and cannot fail.
+    unsafe { libc::gettid() }
+}
+
+/// Does the process have a thread with this identifier? Leaves errno as it was: the caller may be anywhere.
+pub fn is_alive(thread: i32) -> bool {
+    // SAFETY: Signal 0 is none: it asks whether the thread exists. The place of errno is the calling thread's own.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let found = libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) == 0;
+        let alive = found || *errno != libc::ESRCH;
+        *errno = before;
+        alive
+    }
 }
 
 impl Thread {

@@ -17,6 +17,7 @@
 
 mod atomic;
 mod cell;
+pub mod fence;
 pub(super) mod futex;
 mod heap;
 mod local;
@@ -25,8 +26,7 @@ mod thread;
 pub use atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 pub use cell::UnsafeCell;
 pub use local::{Global, LocalKey};
-pub use loom::sync::atomic::fence;
-pub use thread::{Thread, join, spawn, start};
+pub use thread::{Thread, is_alive, join, may_end, own_id, spawn, start, yield_now};
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -34,21 +34,6 @@ use std::rc::Rc;
 
 use atomic::Shadow;
 use futex::Sleepers;
-
-/// No compiler runs between two steps of a model.
-pub fn compiler_fence(_order: super::Ordering) {}
-
-/// In a model both sides of the pair are real fences: loom knows no membarrier.
-pub fn light_fence() {
-    // ORDERING: SeqCst pairs with the fence in `heavy_fence`.
-    fence(super::Ordering::SeqCst);
-}
-
-/// As [`light_fence`].
-pub fn heavy_fence() {
-    // ORDERING: SeqCst pairs with the fence in `light_fence`.
-    fence(super::Ordering::SeqCst);
-}
 
 /// How far a model is explored.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +57,7 @@ struct Execution {
     locals: HashMap<(loom::thread::ThreadId, usize), Rc<dyn std::any::Any>>,
     globals: HashMap<usize, Rc<dyn std::any::Any>>,
     threads: Vec<Option<loom::thread::JoinHandle<()>>>,
+    known: Vec<thread::Known>,
 }
 
 std::thread_local! {

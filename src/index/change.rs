@@ -1,0 +1,256 @@
+//! Changes of the tree: insert and remove, under the owner's lock.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use super::node::{Entry, FANOUT, Node};
+use super::{Index, Interval, Nodes};
+use crate::sync::{Ordering, Ordering::Relaxed, fence::fence};
+
+/// A node with fewer entries looks for a neighbour that has room for them.
+const FEW: usize = if cfg!(loom) { 2 } else { FANOUT / 4 };
+/// What two neighbours may have together to become one: not so many that the next insert would part them.
+const TOGETHER: usize = if cfg!(loom) { FANOUT } else { FANOUT * 3 / 4 };
+
+// ORDERING, in this file: Relaxed: one writer at a time; readers are told by the version.
+
+impl Index {
+    /// A change begins: readers who come upon it will see that.
+    pub fn begin_change(&self) {
+        let version = self.version.load(Relaxed);
+        debug_assert!(version & 1 == 0, "one change at a time");
+        self.version.store(version.wrapping_add(1), Relaxed);
+        // ORDERING: Release pairs with the Acquire fence in `is_still`.
+        fence(Ordering::Release);
+    }
+
+    /// The change is complete.
+    pub fn end_change(&self) {
+        let version = self.version.load(Relaxed);
+        // ORDERING: Release pairs with the Acquire in `version`.
+        self.version
+            .store(version.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Nodes that the next insert may need: one on each level, and a new root.
+    pub fn nodes_for_insert(&self) -> usize {
+        self.height.load(Relaxed) + 2
+    }
+
+    /// Puts `interval` behind all whose start is not greater, with a `mark` that is not 0.
+    ///
+    /// # Safety
+    /// Inside a change. `interval` is valid until it is removed, in no index, and its `start` and `last` are set. `nodes` are
+    /// this index's, and have as many as it may need.
+    // SPEC: RS-2 DV-12
+    pub unsafe fn insert(&self, nodes: &mut Nodes, interval: *mut Interval, mark: u8) {
+        // SAFETY: The caller's promise.
+        let entry = unsafe {
+            (*interval).rb.__rb_parent_color = mark.into();
+            Entry {
+                start: (*interval).start,
+                last: (*interval).last,
+                what: interval.cast(),
+            }
+        };
+        let Some(leaf) = self.leaf_for(&entry) else {
+            let root = nodes.take();
+            // SAFETY: Fresh from `nodes`.
+            unsafe { adopt_alone(root, entry, ptr::null_mut(), 0) };
+            self.root.store(root, Relaxed);
+            return;
+        };
+        let at = leaf.not_after(entry.start);
+        self.put(nodes, leaf, at, entry, 0);
+    }
+
+    /// The leaf that has to take `entry`; the nodes above it know of it already.
+    fn leaf_for(&self, entry: &Entry) -> Option<&Node> {
+        // SAFETY: Nodes of the tree are valid.
+        let mut node = unsafe { self.root.load(Relaxed).as_ref() }?;
+        for _ in 0..self.height.load(Relaxed) {
+            let at = node.not_after(entry.start).saturating_sub(1);
+            if entry.start < node.start[at].load(Relaxed) {
+                node.start[at].store(entry.start, Relaxed);
+            }
+            if entry.last > node.last[at].load(Relaxed) {
+                node.last[at].store(entry.last, Relaxed);
+            }
+            // SAFETY: An entry of an inner node is a node.
+            node = unsafe { &*node.entry[at].load(Relaxed).cast::<Node>() };
+        }
+        Some(node)
+    }
+
+    /// Puts `entry` at place `at` of `node`, `level` levels above the leaves; splits it if it is full.
+    fn put(&self, nodes: &mut Nodes, node: &Node, at: usize, entry: Entry, level: usize) {
+        if node.len() < FANOUT {
+            node.open(at, entry);
+            set_home(entry.what, node, level);
+            return;
+        }
+        let right = nodes.take();
+        let parent = node.parent.load(Relaxed);
+        // SAFETY: Fresh from `nodes`.
+        let right = unsafe {
+            (*right).len.store(0, Relaxed);
+            (*right).parent.store(parent, Relaxed);
+            &*right
+        };
+        // Intervals that come in ascending order leave full nodes behind.
+        let keep = if at == FANOUT { FANOUT } else { FANOUT / 2 };
+        for i in keep..FANOUT {
+            move_entry(node.get(i), right, i - keep, level);
+        }
+        node.len.store(keep, Relaxed);
+        let (half, at) = if at < keep || (at == keep && at < FANOUT) {
+            (node, at)
+        } else {
+            (right, at - keep)
+        };
+        half.open(at, entry);
+        set_home(entry.what, half, level);
+        self.add_right(nodes, node, right, level);
+    }
+
+    /// `right` was split off from `left`: tells the node above, or makes one.
+    fn add_right(&self, nodes: &mut Nodes, left: &Node, right: &Node, level: usize) {
+        // SAFETY: NULL, or a node of the tree.
+        let parent = unsafe { left.parent.load(Relaxed).as_ref() };
+        let Some(parent) = parent else {
+            let root = nodes.take();
+            // SAFETY: Fresh from `nodes`.
+            unsafe {
+                adopt_alone(root, left.summary(), ptr::null_mut(), level + 1);
+                (*root).open(1, right.summary());
+            }
+            right.parent.store(root, Relaxed);
+            self.root.store(root, Relaxed);
+            self.height.store(level + 1, Relaxed);
+            return;
+        };
+        let at = place(parent, left);
+        parent.set(at, left.summary());
+        self.put(nodes, parent, at + 1, right.summary(), level + 1);
+    }
+
+    /// Takes `interval` out.
+    ///
+    /// # Safety
+    /// Inside a change. `interval` is in this index, `nodes` are its.
+    pub unsafe fn remove(&self, nodes: &mut Nodes, interval: *mut Interval) {
+        // SAFETY: The caller's promise; its leaf is a node of the tree.
+        let leaf = unsafe { &*(*interval).rb.rb_left.cast::<Node>() };
+        let at = leaf.place_of(interval.cast()).unwrap_or(FANOUT);
+        assert!(at < FANOUT, "an interval knows its leaf");
+        let was = leaf.get(at);
+        leaf.close(at);
+        let first_moved = at == 0;
+        if leaf.len() >= FEW && !first_moved && leaf.greatest_last() >= was.last {
+            return;
+        }
+        self.shrink(nodes, leaf, 0);
+    }
+
+    /// `node`, `level` levels above the leaves, has lost an entry: tells the nodes above, as far as that concerns them.
+    fn shrink(&self, nodes: &mut Nodes, node: &Node, level: usize) {
+        // SAFETY: NULL, or a node of the tree.
+        let Some(parent) = (unsafe { node.parent.load(Relaxed).as_ref() }) else {
+            self.shrink_root(nodes, node, level);
+            return;
+        };
+        let at = place(parent, node);
+        if node.len() == 0 {
+            parent.close(at);
+            nodes.give(ptr::from_ref(node).cast_mut());
+        } else if node.len() < FEW && merge(nodes, parent, at, level) {
+            // Two entries of the parent have become one.
+        } else {
+            let (was, is) = (parent.get(at), node.summary());
+            parent.set(at, is);
+            if is.start == was.start && is.last == was.last {
+                return;
+            }
+        }
+        self.shrink(nodes, parent, level + 1);
+    }
+
+    /// The root has lost an entry: an empty one goes, and so does an inner one with one child.
+    fn shrink_root(&self, nodes: &mut Nodes, root: &Node, level: usize) {
+        let only = match (root.len(), level) {
+            (0, _) => ptr::null_mut(),
+            (1, 1..) => root.entry[0].load(Relaxed).cast::<Node>(),
+            _ => return,
+        };
+        self.root.store(only, Relaxed);
+        self.height.store(level.saturating_sub(1), Relaxed);
+        nodes.give(ptr::from_ref(root).cast_mut());
+        if only.is_null() {
+            nodes.renew();
+        }
+        // SAFETY: NULL, or a node of the tree.
+        if let Some(only) = unsafe { only.as_ref() } {
+            only.parent.store(ptr::null_mut(), Relaxed);
+            self.shrink_root(nodes, only, level - 1);
+        }
+    }
+}
+
+/// Merges the child at `at` of `parent` with a neighbour, if there is one with room.
+fn merge(nodes: &mut Nodes, parent: &Node, at: usize, level: usize) -> bool {
+    // SAFETY: An entry of an inner node is a node.
+    let child = |at: usize| unsafe { &*parent.entry[at].load(Relaxed).cast::<Node>() };
+    let fits = |left: &usize| {
+        let exists = *left + 1 < parent.len();
+        exists && child(*left).len() + child(*left + 1).len() <= TOGETHER
+    };
+    let Some(left_at) = [Some(at), at.checked_sub(1)]
+        .into_iter()
+        .flatten()
+        .find(fits)
+    else {
+        return false;
+    };
+    let (left, right) = (child(left_at), child(left_at + 1));
+    for i in 0..right.len() {
+        move_entry(right.get(i), left, left.len(), level);
+    }
+    parent.set(left_at, left.summary());
+    parent.close(left_at + 1);
+    nodes.give(ptr::from_ref(right).cast_mut());
+    true
+}
+
+/// Appends `entry` to `node` at `at`, its end.
+fn move_entry(entry: Entry, node: &Node, at: usize, level: usize) {
+    node.set(at, entry);
+    node.len.store(at + 1, Relaxed);
+    set_home(entry.what, node, level);
+}
+
+/// What stands in a node of this level now lives in `node`.
+fn set_home(what: *mut c_void, node: &Node, level: usize) {
+    let node = ptr::from_ref(node).cast_mut();
+    // SAFETY: Entries of leaves are intervals, those of inner nodes are nodes; all of them are valid.
+    unsafe {
+        if level == 0 {
+            (*what.cast::<Interval>()).rb.rb_left = node.cast();
+        } else {
+            (*what.cast::<Node>()).parent.store(node, Relaxed);
+        }
+    }
+}
+
+/// Makes `node` one that holds `entry` alone.
+unsafe fn adopt_alone(node: *mut Node, entry: Entry, parent: *mut Node, level: usize) {
+    // SAFETY: The caller passes a node of its own.
+    let node = unsafe { &*node };
+    node.parent.store(parent, Relaxed);
+    move_entry(entry, node, 0, level);
+}
+
+/// Where `child` stands in its parent.
+fn place(parent: &Node, child: &Node) -> usize {
+    let at = parent.place_of(ptr::from_ref(child).cast());
+    at.expect("a node stands in its parent")
+}

@@ -1,0 +1,251 @@
+//! What the calling thread is in the middle of (floor 0): callbacks, a read section, and ranges between their start and
+//! their end.
+//!
+//! Owns: one [`Record`] for each thread that has come by ([`records`]): its read section, its stack of frames, one per running
+//! set of callbacks, linked through the stacks of the functions that run them; and a short count of ranges in flight.
+//!
+//! Invariants
+//! * A thread finds its record through one word of thread-local storage, which has no destructor: so a section may be entered
+//!   anywhere, inside malloc's locks and after the thread's destructors included. Nothing here allocates or locks.
+//! * Frames and ranges are the thread's alone. Its section is read by whoever waits for a grace period.
+//!
+//! Used for: grace periods, DV-7 (a call that would wait for itself) and DV-13 (what of an address space survives fork: what
+//! the forking thread is in the middle of).
+#![expect(unsafe_code, reason = "frames are linked through the stack")]
+
+mod records;
+
+#[cfg(loom)]
+pub use records::seat;
+pub use records::{Record, after_fork_in_child, attached, others_may_be_attached};
+
+use core::cell::Cell;
+use core::ffi::{CStr, c_void};
+use core::marker::PhantomPinned;
+use core::ptr;
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// What kind of callbacks a frame runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A walk of a list of notifiers, in a read section.
+    Chain,
+    /// The interval notifiers of a range.
+    Interval,
+    /// A free_notifier after its grace period.
+    Free,
+    /// Other work of the worker: a driver's call_srcu callback, the end of an address space.
+    Work,
+}
+
+/// A set of callbacks that the thread is running.
+#[derive(Debug)]
+pub struct Frame {
+    outer: Cell<*const Frame>,
+    kind: Kind,
+    mm: *const c_void,
+    op: Cell<&'static CStr>,
+    /// Is the range that the callbacks are about still counted in its address space (S.active)?
+    counted: Cell<bool>,
+    _pin: PhantomPinned,
+}
+
+/// The calling thread's record.
+#[inline]
+pub fn current() -> &'static Record {
+    records::current()
+}
+
+impl Frame {
+    /// A frame for callbacks of `mm`, the first of which is named `op`.
+    pub fn new(kind: Kind, mm: *const c_void, op: &'static CStr) -> Self {
+        Self {
+            outer: Cell::new(ptr::null()),
+            kind,
+            mm,
+            op: Cell::new(op),
+            counted: Cell::new(false),
+            _pin: PhantomPinned,
+        }
+    }
+
+    /// Runs `callbacks` inside this frame.
+    pub fn run<T>(&self, callbacks: impl FnOnce() -> T) -> T {
+        self.run_on(current(), callbacks)
+    }
+
+    /// As [`Frame::run`], for a caller who knows the thread.
+    #[inline]
+    pub fn run_on<T>(&self, thread: &Record, callbacks: impl FnOnce() -> T) -> T {
+        self.outer.set(thread.top());
+        thread.set_top(self);
+        let leave = Leave(self, thread);
+        let result = callbacks();
+        drop(leave);
+        result
+    }
+
+    /// The callbacks that follow are `op`, and their range is counted in S.active or not.
+    pub fn now(&self, op: &'static CStr, counted: bool) {
+        self.op.set(op);
+        self.counted.set(counted);
+    }
+}
+
+/// Pops a frame, also when a callback unwinds.
+struct Leave<'a>(&'a Frame, &'a Record);
+
+impl Drop for Leave<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.1.set_top(self.0.outer.get());
+    }
+}
+
+/// The op of the innermost frame that `select` accepts.
+fn innermost(select: impl Fn(&Frame) -> bool) -> Option<&'static CStr> {
+    let mut found = None;
+    each_frame(|frame| {
+        if found.is_none() && select(frame) {
+            found = Some(frame.op.get());
+        }
+    });
+    found
+}
+
+fn each_frame(mut visit: impl FnMut(&Frame)) {
+    let mut next = records::own().map_or(ptr::null(), Record::top);
+    // SAFETY: A frame stays linked only while `run` borrows it, further down this very stack.
+    while let Some(frame) = unsafe { next.as_ref() } {
+        visit(frame);
+        next = frame.outer.get();
+    }
+}
+
+/// The callback, if any, for which a grace period begun by this thread would wait.
+// SPEC: DV-7
+pub fn inside_section() -> Option<&'static CStr> {
+    innermost(|frame| matches!(frame.kind, Kind::Chain | Kind::Free))
+}
+
+/// The callback, if any, of `mm` whose range this thread is still counting in S.active.
+// SPEC: DV-7
+pub fn inside_range_of(mm: *const c_void) -> Option<&'static CStr> {
+    innermost(|frame| frame.mm == mm && frame.counted.get())
+}
+
+/// The callback, if any, that this thread is running.
+pub fn inside_callback() -> Option<&'static CStr> {
+    innermost(|_| true)
+}
+
+/// The callback, if any, that this thread runs as the library's worker: a wait for the worker would be one for itself.
+// SPEC: DV-7
+pub fn inside_worker() -> Option<&'static CStr> {
+    innermost(|frame| matches!(frame.kind, Kind::Free | Kind::Work))
+}
+
+/// Ranges in flight on one address space, started by this thread: the owner's address above a count of 16 bits. No owner: 0.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Flight(u64);
+
+impl Flight {
+    const COUNT: u64 = 0xffff;
+
+    /// Could be `count` ranges of `owner`, if a word has room for both.
+    fn new(owner: *const c_void, count: u64) -> Option<Self> {
+        let address = owner.addr() as u64;
+        let fits = address >> 48 == 0 && count <= Self::COUNT;
+        fits.then_some(Self(if count == 0 { 0 } else { address << 16 | count }))
+    }
+
+    fn is_of(self, owner: *const c_void) -> bool {
+        self.0 != 0 && self.0 >> 16 == owner.addr() as u64
+    }
+
+    fn count(self) -> u64 {
+        self.0 & Self::COUNT
+    }
+}
+
+impl Record {
+    /// This thread has started a range that `owner` counts.
+    #[inline]
+    pub fn range_started(&self, owner: *const c_void) {
+        self.change_flight(owner, |count| count + 1);
+    }
+
+    /// This thread has ended a range that `owner` counts; another thread may have started it.
+    #[inline]
+    pub fn range_ended(&self, owner: *const c_void) {
+        self.change_flight(owner, |count| count.saturating_sub(1));
+    }
+
+    #[inline]
+    fn change_flight(&self, owner: *const c_void, change: impl Fn(u64) -> u64) {
+        let of = |wanted: &dyn Fn(Flight) -> bool| {
+            // ORDERING: Relaxed: the thread's own.
+            let load = |word: &&AtomicU64| wanted(Flight(word.load(Ordering::Relaxed)));
+            self.flights().iter().find(load)
+        };
+        let Some(word) = of(&|flight| flight.is_of(owner)).or_else(|| of(&|flight| flight.0 == 0))
+        else {
+            return;
+        };
+        // ORDERING: Relaxed: the thread's own.
+        let count = Flight(word.load(Ordering::Relaxed)).count();
+        if let Some(flight) = Flight::new(owner, change(count)) {
+            // ORDERING: Relaxed: as above.
+            word.store(flight.0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ranges of `owner` that this thread has started and not ended.
+pub fn ranges_in_flight(owner: *const c_void) -> u64 {
+    let flights = records::own().map(Record::flights);
+    // ORDERING: Relaxed: the thread's own.
+    let mut flights = flights
+        .into_iter()
+        .flatten()
+        .map(|word| Flight(word.load(Ordering::Relaxed)));
+    flights
+        .find(|flight| flight.is_of(owner))
+        .map_or(0, Flight::count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dv_7_frames_nest_and_name_the_innermost() {
+        let (a, b) = (ptr::without_provenance(8), ptr::without_provenance(16));
+        let outer = Frame::new(Kind::Chain, a, c"invalidate_range_start");
+        outer.now(c"invalidate_range_start", true);
+        let inner = Frame::new(Kind::Interval, b, c"invalidate");
+        outer.run(|| {
+            inner.run(|| {
+                assert_eq!(inside_section(), Some(c"invalidate_range_start"));
+                assert_eq!(inside_callback(), Some(c"invalidate"));
+                assert_eq!(inside_range_of(a), Some(c"invalidate_range_start"));
+                assert_eq!(inside_range_of(b), None);
+            });
+        });
+        assert_eq!(inside_callback(), None);
+    }
+
+    #[test]
+    fn dv_13_ranges_in_flight_are_counted_per_owner() {
+        let owner = ptr::without_provenance(24);
+        let thread = current();
+        thread.range_started(owner);
+        thread.range_started(owner);
+        thread.range_ended(owner);
+        assert_eq!(ranges_in_flight(owner), 1);
+        thread.range_ended(owner);
+        thread.range_ended(owner);
+        assert_eq!(ranges_in_flight(owner), 0);
+    }
+}

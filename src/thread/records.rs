@@ -1,0 +1,255 @@
+//! A record for each thread that has come by, in one dense array: whoever waits for a grace period scans it.
+//!
+//! A record belongs to the thread whose identifier it holds. Nothing tells when that thread ends: no destructor, which could
+//! come too early for a section entered after it. Instead, a thread that needs a record looks for one whose owner is dead
+//! before it takes a fresh one: a few, from a moving position, so that in the long run there are hardly more records than
+//! there were threads at a time.
+//!
+//! Invariants
+//! * Records at `HIGH` and above have never been used.
+//! * A record is taken over only if its owner is dead and was in no section.
+//!
+//! The array is zeroed memory of the program's image: it costs nothing until it is used, and taking a record cannot fail for
+//! lack of memory.
+
+use core::cell::Cell;
+use core::ptr;
+
+use super::Frame;
+use crate::sync::{
+    self, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
+
+/// Threads at a time. Linux allows 32,768 unless it is told otherwise.
+const THREADS: usize = if cfg!(loom) { 8 } else { 1 << 17 };
+/// Records that are looked at before a fresh one is taken.
+const PROBES: usize = if cfg!(loom) { 1 } else { 16 };
+/// Address spaces on which one thread can have ranges in flight and find them again after fork.
+const FLIGHTS: usize = if cfg!(loom) { 1 } else { 8 };
+
+/// What is known of one thread. Two cache lines: neighbours that the hardware fetches in pairs are not another thread's.
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub struct Record {
+    /// 0, or the grace-period number that its outermost read section began under.
+    pub section: AtomicU64,
+    /// Somebody waits for that section.
+    pub awaited: AtomicU32,
+    /// The owner's thread identifier, or 0.
+    owner: AtomicI32,
+    /// The innermost frame.
+    top: AtomicPtr<Frame>,
+    flights: [AtomicU64; FLIGHTS],
+}
+
+const _: () = assert!(size_of::<Record>() == 128);
+
+sync::global! {
+    static RECORDS: [Record; THREADS] = [const { Record::new() }; THREADS];
+    /// Records in use so far.
+    static HIGH: AtomicUsize = AtomicUsize::new(0);
+    /// Where to look next for a record whose owner is dead.
+    static PROBE: AtomicUsize = AtomicUsize::new(0);
+}
+
+thread_local! {
+    static OWN: Cell<Option<&'static Record>> = const { Cell::new(None) };
+}
+
+/// The calling thread's record, if it has one.
+pub(super) fn own() -> Option<&'static Record> {
+    OWN.get()
+}
+
+/// The calling thread's record.
+#[inline]
+pub(super) fn current() -> &'static Record {
+    OWN.get().unwrap_or_else(attach)
+}
+
+/// Every record that may belong to a thread.
+#[inline]
+pub fn attached() -> &'static [Record] {
+    // ORDERING: Acquire pairs with the SeqCst increment in `take`.
+    &RECORDS[..HIGH.load(Ordering::Acquire).min(THREADS)]
+}
+
+/// May any thread but the calling one have a record? If not, one that comes later sees all that was stored before this call,
+/// provided a `fence(SeqCst)` stands between: it fences after it has raised `HIGH`.
+pub fn others_may_be_attached() -> bool {
+    match attached() {
+        [] => false,
+        [only] => !OWN.get().is_some_and(|own| ptr::eq(own, only)),
+        _ => true,
+    }
+}
+
+/// In a model: the threads numbered up to `threads` have had their records for long. The caller is number 1.
+#[cfg(loom)]
+pub fn seat(threads: usize) {
+    for (owner, record) in (1..).zip(&RECORDS[..threads]) {
+        record.owner.store(owner, Ordering::Relaxed);
+    }
+    HIGH.store(threads, Ordering::Relaxed);
+}
+
+#[cfg(loom)]
+fn seat_of(thread: i32) -> Option<&'static Record> {
+    let mut seats = attached().iter();
+    seats.find(|record| record.owner.load(Ordering::Relaxed) == thread)
+}
+
+#[cold]
+fn attach() -> &'static Record {
+    #[cfg(loom)]
+    if let Some(seat) = seat_of(sync::own_id()) {
+        OWN.set(Some(seat));
+        return seat;
+    }
+    let owner = sync::own_id();
+    let record = inherit(owner).unwrap_or_else(|| take(owner));
+    OWN.set(Some(record));
+    // The partner of the fence of whoever saw no other record; and light fences work from now on.
+    fence::prepare();
+    record
+}
+
+/// Takes over the record of a thread that is dead.
+fn inherit(owner: i32) -> Option<&'static Record> {
+    let known = attached();
+    (0..PROBES.min(known.len())).find_map(|_| {
+        // ORDERING: Relaxed: a position to start from.
+        let record = &known[PROBE.fetch_add(1, Ordering::Relaxed) % known.len()];
+        record.try_inherit(owner).then_some(record)
+    })
+}
+
+/// Takes a fresh record.
+fn take(owner: i32) -> &'static Record {
+    // ORDERING: SeqCst: with the fence in `attach`, the partner of the load in `others_may_be_attached`.
+    let index = HIGH.fetch_add(1, Ordering::SeqCst);
+    assert!(index < THREADS, "more than {THREADS} threads at a time");
+    // ORDERING: Release pairs with the Acquire in `try_inherit`.
+    RECORDS[index].owner.store(owner, Ordering::Release);
+    &RECORDS[index]
+}
+
+impl Record {
+    const fn new() -> Self {
+        Self {
+            section: AtomicU64::new(0),
+            awaited: AtomicU32::new(0),
+            owner: AtomicI32::new(0),
+            top: AtomicPtr::new(ptr::null_mut()),
+            flights: [const { AtomicU64::new(0) }; FLIGHTS],
+        }
+    }
+
+    /// The innermost frame, or NULL.
+    #[inline]
+    pub(super) fn top(&self) -> *const Frame {
+        // ORDERING: Relaxed: the owner's alone.
+        self.top.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn set_top(&self, frame: *const Frame) {
+        // ORDERING: Relaxed: the owner's alone.
+        self.top.store(frame.cast_mut(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn flights(&self) -> &[AtomicU64; FLIGHTS] {
+        &self.flights
+    }
+
+    /// Makes `heir` the owner if the present one is dead and left no section open.
+    fn try_inherit(&self, heir: i32) -> bool {
+        // ORDERING: Acquire pairs with the Release in `take`, and with the exchange below.
+        let owner = self.owner.load(Ordering::Acquire);
+        // ORDERING: Relaxed: if the owner is dead, nobody changes it.
+        let closed = || self.section.load(Ordering::Relaxed) == 0;
+        // A record with the heir's own identifier is a dead thread's, too, which had the same one.
+        let dead = owner != 0 && (owner == heir || !sync::is_alive(owner)) && closed();
+        // ORDERING: AcqRel pairs with itself, in whoever had it before.
+        let exchange = || {
+            self.owner
+                .compare_exchange(owner, heir, Ordering::AcqRel, Ordering::Relaxed)
+        };
+        let inherited = dead && exchange().is_ok();
+        if inherited {
+            self.clear();
+        }
+        inherited
+    }
+
+    /// Forgets what the thread was in the middle of.
+    fn clear(&self) {
+        self.set_top(ptr::null());
+        for flight in &self.flights {
+            // ORDERING: Relaxed: the owner's alone.
+            flight.store(0, Ordering::Relaxed);
+        }
+        // ORDERING: Relaxed: a hint that costs its owner a look.
+        self.awaited.store(0, Ordering::Relaxed);
+    }
+}
+
+/// After fork, in the child: of all threads only the calling one exists.
+// SPEC: DV-13
+pub fn after_fork_in_child() {
+    let own = OWN.get();
+    for record in attached() {
+        if own.is_some_and(|own| ptr::eq(own, record)) {
+            // ORDERING: Relaxed: the child has one thread.
+            record.owner.store(sync::own_id(), Ordering::Relaxed);
+        } else {
+            record.clear();
+            // ORDERING: Relaxed: as above.
+            record.section.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_dead_threads_are_used_again() {
+        let run = || {
+            std::thread::spawn(|| ptr::from_ref(current()).addr())
+                .join()
+                .expect("no panic")
+        };
+        let mut seen: Vec<usize> = (0..2_000).map(|_| run()).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert!(seen.len() < 200, "{} records for 2000 threads", seen.len());
+    }
+
+    #[test]
+    fn threads_that_live_have_records_of_their_own() {
+        static HERE: AtomicUsize = AtomicUsize::new(0);
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    let own = ptr::from_ref(current()).addr();
+                    HERE.fetch_add(1, Ordering::Relaxed);
+                    while HERE.load(Ordering::Relaxed) < 8 {
+                        std::thread::yield_now();
+                    }
+                    assert_eq!(own, ptr::from_ref(current()).addr());
+                    own
+                })
+            })
+            .collect();
+        let mut seen: Vec<usize> = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 8);
+    }
+}
