@@ -13,6 +13,8 @@
 #                     measured part of docs/performance.md
 # make headers        regenerates what cbindgen generates
 # make rules          regenerates docs/rules.md: where each rule of the specification is in the code and in the tests
+# make abi-baseline   takes over a public ABI that was changed on purpose
+# make bite           shows that each part of the tests can fail; PART= one part
 #
 # KERNEL=6.12 makes mmu_notifier.pc offer that kernel's interface by default; mmu_notifier-6.12.pc and its like are always
 # installed, one for each interface.
@@ -51,10 +53,11 @@ LICENCES := LICENSE-MIT LICENSE-APACHE
 .PHONY: all
 all: $(BUILD)/lib/libmmu_notifier.a
 
-# cargo knows what is out of date; link.sh runs when cargo has made a new archive.
+# cargo knows what is out of date; link.sh runs when cargo has made a new archive. Only the archive: with the rlib beside it,
+# cargo would leave out the optimisation across crates.
 .PHONY: archive
 archive:
-	$(CARGO) build --locked --profile capi -p mmu-notifier-ffi $(CARGOFLAGS)
+	$(CARGO) rustc --locked --profile capi -p mmu-notifier-ffi --lib --crate-type staticlib $(CARGOFLAGS)
 
 $(ARCHIVE): archive ;
 
@@ -171,6 +174,15 @@ bench-document: tools stage
 .PHONY: instructions-baseline
 instructions-baseline: tools stage
 	$(STAGED) bash benches/instructions/check.sh --rewrite
+# Takes over the public ABI as it is now; `make test-abi-guard` compares with it.
+.PHONY: abi-baseline
+abi-baseline: tools stage
+	bash c-tests/abi/guard.sh --update
+
+# The mistakes of scripts/bite.txt, one after the other, in a copy: shows that each check can fail. PART= one part's.
+.PHONY: bite
+bite: tools
+	python3 scripts/bite.py $(PART)
 
 .PHONY: headers
 headers:

@@ -54,8 +54,9 @@ int main(void)
 C
 
 install_into() { make -s install PREFIX="$prefix"; }
-compile_shared() {
+compile_shared() { # -lmmu_notifier would find the archive, too
 	gcc "$work/prog.c" -o "$work/shared" $(pkg-config --cflags --libs mmu_notifier) &&
+		readelf -d "$work/shared" | grep -q 'NEEDED.*\[libmmu_notifier\.so\.0\]' &&
 		LD_LIBRARY_PATH=$prefix/lib "$work/shared"
 }
 compile_archive() { # the .a alone, on dynamic glibc
@@ -85,6 +86,11 @@ exports_archive() {
 	readelf -Ws "$prefix/lib/libmmu_notifier.a" |
 		awk '($5 == "GLOBAL" || $5 == "WEAK") && $7 != "UND" && $4 ~ /FUNC|OBJECT|NOTYPE/ { print $8 }' | sort -u |
 		diff <(documented) -
+}
+demands_of_archive() { # a program that refers to such a name weakly would not link, and Rust's standard library does
+	readelf -rW "$prefix/lib/libmmu_notifier.a" 2>/dev/null | awk '{ print $5 }' | sort -u >"$work/used"
+	! readelf -sW "$prefix/lib/libmmu_notifier.a" | awk '$5 == "GLOBAL" && $7 == "UND" { print $8 }' | sort -u |
+		comm -23 - "$work/used" | grep .
 }
 exports_are_declared() { diff <(documented) <(declared); }
 hardened() {
@@ -125,6 +131,7 @@ check "without CONFIG_MMU_NOTIFIER on the command line" compile_without_define
 check "SONAME" has_soname
 check "exports of the shared library" exports_shared
 check "globals of the static library" exports_archive
+check "the static library demands only what it uses" demands_of_archive
 check "the headers declare what is exported" exports_are_declared
 check "hardening" hardened
 check "make install DESTDIR= PREFIX= libdir=" destdir_install

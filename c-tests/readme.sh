@@ -10,8 +10,12 @@ count() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed 
 
 awk '/^```c$/ { on = 1; next } /^```/ { on = 0 } on' README.md >"$work/prog.c"
 command=$(sed -n '/^gcc prog.c/{p;q}' README.md)
-(cd "$work" && eval "$command -Wall -Werror -Wl,-rpath,$(pkg-config --variable=libdir mmu_notifier)" &&
-	./a.out | grep -qxE 'drop \[[0-9a-f]+000, [0-9a-f]+000\)')
+example() { # it is told of one page
+	eval "$command -Wall -Werror -Wl,-rpath,$(pkg-config --variable=libdir mmu_notifier)" && ./a.out >output &&
+		[[ $(<output) =~ ^drop\ \[([0-9a-f]+),\ ([0-9a-f]+)\)$ ]] &&
+		[ $((0x${BASH_REMATCH[2]} - 0x${BASH_REMATCH[1]})) -eq "$(getconf PAGESIZE)" ]
+}
+(cd "$work" && example)
 count $? "the example"
 missing=$(grep -hoE '\]\([^)#]+\)' README.md ARCHITECTURE.md CONTRIBUTING.md | sed 's/^](//; s/)$//' | grep -v '^http' |
 	while read -r link; do [ -e "$link" ] || echo "$link"; done)

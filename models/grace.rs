@@ -1,37 +1,99 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Protocol (a): grace periods. A freed object is never seen, and whoever waits for readers is woken by them.
+//! Protocol (a): grace periods, of the domain of walks (whose readers are threads, known by their records) and of drivers' own.
+//! A freed object is never seen, and whoever waits for readers is woken by them.
 
 use std::ptr;
 use std::rc::Rc;
 
 use mmu_notifier::abi::types::callback_head;
-use mmu_notifier::srcu::{Srcu, Worker, WorkerOps, srcu_struct};
-use mmu_notifier::sync::model::Global;
-use mmu_notifier::sync::{AtomicU32, Ordering};
+use mmu_notifier::srcu::{Outermost, Srcu, Worker, WorkerOps, srcu_struct};
+use mmu_notifier::sync::model::{Global, Thread, may_end};
+use mmu_notifier::sync::{AtomicU32, AtomicU64, Ordering};
+use mmu_notifier::thread;
 
 use crate::tools::{Memory, Model, exhaustive, join, shared, spawn, up_to};
 
 pub const MODELS: &[Model] = &[
-    up_to("grace::freed", freed, [Some(5), Some(7)]),
-    up_to("grace::nested", nested, [Some(4), Some(5)]),
-    up_to("grace::two_readers", two_readers, [Some(3), Some(4)]),
-    up_to("grace::two_updaters", two_updaters, [Some(3), Some(4)]),
-    up_to("grace::ticket", ticket, [Some(4), Some(6)]),
-    exhaustive("grace::domain_freed", domain_freed),
+    up_to("grace::freed", freed::<Srcu>, [Some(4), Some(6)]),
+    up_to("grace::again", again::<Srcu>, [Some(3), Some(4)]),
+    up_to("grace::nested", nested::<Srcu>, [Some(3), Some(4)]),
+    up_to("grace::two_readers", two_readers::<Srcu>, [Some(2), Some(3)]),
     up_to(
-        "grace::generations_run_out",
+        "grace::two_updaters",
+        two_updaters::<Srcu>,
+        [Some(2), Some(3)],
+    ),
+    up_to("grace::ticket", ticket, [Some(4), Some(5)]),
+    up_to("grace::newcomer", newcomer, [Some(4), Some(6)]),
+    up_to("grace::newcomers", newcomers, [Some(2), Some(3)]),
+    up_to("grace::heir", heir, [Some(3), Some(4)]),
+    up_to("grace::heirs", heirs, [Some(3), None]),
+    exhaustive("grace::left_open", left_open),
+    up_to("own::freed", freed::<srcu_struct>, [Some(5), Some(7)]),
+    up_to("own::nested", nested::<srcu_struct>, [Some(4), Some(5)]),
+    up_to(
+        "own::two_readers",
+        two_readers::<srcu_struct>,
+        [Some(3), Some(4)],
+    ),
+    up_to(
+        "own::two_updaters",
+        two_updaters::<srcu_struct>,
+        [Some(3), Some(4)],
+    ),
+    exhaustive("own::domain_freed", domain_freed),
+    up_to(
+        "own::generations_run_out",
         generations_run_out,
         [Some(3), Some(4)],
     ),
-    up_to("grace::call", call, [Some(3), Some(4)]),
-    up_to("grace::call_twice", call_twice, [Some(1), Some(2)]),
-    up_to("grace::own_domain", own_domain, [Some(2), Some(3)]),
-    up_to("grace::barrier", barrier, [Some(1), Some(2)]),
+    up_to("own::call", own_call, [Some(2), Some(3)]),
+    up_to("own::barrier", barrier, [Some(1), Some(2)]),
+    up_to("worker::call", call, [Some(3), Some(4)]),
+    up_to("worker::call_twice", call_twice, [Some(1), Some(2)]),
+    up_to("worker::out_of_order", out_of_order, [Some(2), Some(3)]),
 ];
 
-/// Generations of a model's domain: few, so that they run out.
-const N: usize = 2;
-type Domain = Srcu<N>;
+/// What both kinds of domains can do.
+trait Domain: Default + 'static {
+    type Section;
+    fn enter(&self) -> Self::Section;
+    fn leave(&self, section: Self::Section);
+    fn wait(&self);
+}
+
+/// One in an execution: a record knows one section.
+impl Domain for Srcu {
+    type Section = Outermost;
+
+    fn enter(&self) -> Outermost {
+        self.read_lock(thread::current())
+    }
+
+    fn leave(&self, section: Outermost) {
+        self.read_unlock(thread::current(), section);
+    }
+
+    fn wait(&self) {
+        self.synchronize();
+    }
+}
+
+impl Domain for srcu_struct {
+    type Section = usize;
+
+    fn enter(&self) -> usize {
+        self.read_lock()
+    }
+
+    fn leave(&self, section: usize) {
+        assert!(self.read_unlock(section, &*WORKER));
+    }
+
+    fn wait(&self) {
+        self.synchronize();
+    }
+}
 
 /// An object that readers find while it is listed. It is freed by a change of its memory.
 struct Object {
@@ -64,121 +126,214 @@ impl Object {
     }
 }
 
-fn domain() -> Rc<(Domain, Object)> {
-    shared((Domain::new(), Object::new()))
+struct Place<D> {
+    domain: D,
+    object: Object,
 }
 
-fn section(place: &(Domain, Object)) {
-    let cookie = place.0.read_lock();
-    place.1.look();
-    place.0.read_unlock(cookie);
+/// A domain and an object. `threads` of the execution have been readers for long.
+fn place<D: Domain>(threads: usize) -> Rc<Place<D>> {
+    thread::seat(threads);
+    shared(Place {
+        domain: D::default(),
+        object: Object::new(),
+    })
 }
 
-fn reader(place: &Rc<(Domain, Object)>) -> mmu_notifier::sync::model::Thread {
+impl<D: Domain> Place<D> {
+    fn section(&self) {
+        let section = self.domain.enter();
+        self.object.look();
+        self.domain.leave(section);
+    }
+
+    fn update(&self) {
+        self.object.unlist();
+        self.domain.wait();
+        self.object.free();
+    }
+}
+
+fn reader<D: Domain>(place: &Rc<Place<D>>) -> Thread {
     let place = place.clone();
-    spawn(move || section(&place))
+    spawn(move || place.section())
 }
 
 /// DV-6, MO-5: a reader, and an updater that waits for it.
-fn freed() {
-    let place = domain();
+fn freed<D: Domain>() {
+    let place = place::<D>(2);
     let reader = reader(&place);
-    place.1.unlist();
-    place.0.synchronize();
-    place.1.free();
+    place.update();
+    join([reader]);
+}
+
+/// MO-5: a reader that comes again at once: what it did in its first section comes before the end of the grace period, too.
+fn again<D: Domain>() {
+    let place = place::<D>(2);
+    let reader = spawn({
+        let place = place.clone();
+        move || {
+            place.section();
+            place.section();
+        }
+    });
+    place.update();
     join([reader]);
 }
 
 /// Sections nest: the end of an inner one ends nothing, nor does a grace period that begins between.
-fn nested() {
-    let place = domain();
+fn nested<D: Domain>() {
+    let place = place::<D>(2);
     let reader = spawn({
         let place = place.clone();
         move || {
-            let outer = place.0.read_lock();
-            place.1.look();
-            section(&place);
-            place.1.look();
-            place.0.read_unlock(outer);
-            section(&place);
+            let outer = place.domain.enter();
+            place.object.look();
+            place.section();
+            place.object.look();
+            place.domain.leave(outer);
         }
     });
-    place.1.unlist();
-    place.0.synchronize();
-    place.1.free();
+    place.update();
     join([reader]);
 }
 
-/// Two readers in different generations: the later one must not hide the earlier one.
-fn two_readers() {
-    let place = domain();
+/// Two readers of different numbers: the later one must not hide the earlier one.
+fn two_readers<D: Domain>() {
+    let place = place::<D>(3);
     let readers = [reader(&place), reader(&place)];
-    place.0.synchronize();
-    place.1.unlist();
-    place.0.synchronize();
-    place.1.free();
+    place.domain.wait();
+    place.update();
     join(readers);
 }
 
-/// A grace period is wanted while an older one lasts and no generation is free: it begins as soon as one is.
-fn generations_run_out() {
-    let place = domain();
-    let cookie = place.0.read_lock();
-    let first = place.0.begin();
-    let reader = reader(&place);
-    let updater = spawn({
-        let place = place.clone();
-        move || {
-            place.1.unlist();
-            place.0.synchronize();
-            place.1.free();
-        }
-    });
-    place.1.look();
-    place.0.read_unlock(cookie);
-    join([reader, updater]);
-    assert!(place.0.is_over(first));
-}
-
-/// Two grace periods at once: each waits for its own readers, and both are woken.
-fn two_updaters() {
-    let place = domain();
+/// Two grace periods at once: each waits for its own readers, both are woken, and one may use what the other found out.
+fn two_updaters<D: Domain>() {
+    let place = place::<D>(3);
     let other = shared(Object::new());
     let reader = spawn({
         let (place, other) = (place.clone(), other.clone());
         move || {
-            let cookie = place.0.read_lock();
-            place.1.look();
+            let section = place.domain.enter();
+            place.object.look();
             other.look();
-            place.0.read_unlock(cookie);
+            place.domain.leave(section);
         }
     });
     let updater = spawn({
         let (place, other) = (place.clone(), other.clone());
         move || {
             other.unlist();
-            place.0.synchronize();
+            place.domain.wait();
             other.free();
         }
     });
-    place.1.unlist();
-    place.0.synchronize();
-    place.1.free();
+    place.update();
     join([reader, updater]);
 }
 
 /// A grace period that is begun, looked at, and waited for in steps.
 fn ticket() {
-    let place = domain();
+    let place = place::<Srcu>(2);
     let reader = reader(&place);
-    place.1.unlist();
-    let ticket = place.0.begin();
-    if !place.0.is_over(ticket) {
-        place.0.wait(ticket);
+    place.object.unlist();
+    let ticket = place.domain.begin();
+    if !place.domain.is_over(ticket) {
+        place.domain.wait(ticket);
     }
-    place.1.free();
+    place.object.free();
     join([reader]);
-    assert!(place.0.is_idle());
+    assert!(place.domain.is_over(ticket));
+}
+
+/// A thread that was never seen before enters a section while the only known thread waits for readers, of which it knows none.
+fn newcomer() {
+    let place = place::<Srcu>(1);
+    let reader = reader(&place);
+    place.section();
+    place.update();
+    join([reader]);
+}
+
+/// Two such threads, and an updater that is none of the known ones either.
+fn newcomers() {
+    let place = place::<Srcu>(0);
+    let readers = [reader(&place), reader(&place)];
+    place.update();
+    join(readers);
+}
+
+/// A thread that ends leaves its record to another.
+fn heir() {
+    let place = place::<Srcu>(0);
+    let first = spawn({
+        let place = place.clone();
+        move || {
+            may_end();
+            place.section();
+        }
+    });
+    let second = reader(&place);
+    place.update();
+    join([first, second]);
+}
+
+/// Of two that want the record of a dead thread, one gets it.
+fn heirs() {
+    let place = place::<Srcu>(0);
+    let first = spawn({
+        let place = place.clone();
+        move || {
+            may_end();
+            place.section();
+        }
+    });
+    join([first]);
+    let records = shared([const { AtomicU64::new(0) }; 2]);
+    let heir = |number: usize| {
+        let records = records.clone();
+        spawn(move || {
+            let own = ptr::from_ref(thread::current()).addr() as u64;
+            records[number].store(own, Ordering::Relaxed);
+        })
+    };
+    join([heir(0), heir(1)]);
+    let [a, b] = [0, 1].map(|number| records[number].load(Ordering::Relaxed));
+    assert_ne!(a, b, "two threads with one record");
+}
+
+/// A section that its thread left open keeps grace periods waiting, whoever comes.
+fn left_open() {
+    let place = place::<Srcu>(0);
+    let first = spawn({
+        let place = place.clone();
+        move || {
+            may_end();
+            let _open = place.domain.enter();
+        }
+    });
+    join([first]);
+    let ticket = place.domain.begin();
+    join([reader(&place)]);
+    assert!(!place.domain.is_over(ticket), "a section was forgotten");
+}
+
+/// A grace period is wanted while an older one lasts and no generation is free: it begins as soon as one is.
+fn generations_run_out() {
+    let place = place::<srcu_struct>(0);
+    let section = place.domain.enter();
+    let first = spawn({
+        let place = place.clone();
+        move || place.domain.wait()
+    });
+    let reader = reader(&place);
+    let updater = spawn({
+        let place = place.clone();
+        move || place.update()
+    });
+    place.object.look();
+    place.domain.leave(section);
+    join([first, reader, updater]);
 }
 
 /// Whoever waited for the last reader may free the domain: the reader's exit does not touch it any more.
@@ -204,8 +359,8 @@ fn domain_freed() {
     join([reader]);
 }
 
-static WALKS: Global<Domain> = Global::new(Domain::new);
-static WORKER: Global<Worker<N>> = Global::new(|| {
+static WALKS: Global<Srcu> = Global::new(Srcu::new);
+static WORKER: Global<Worker> = Global::new(|| {
     Worker::new(
         &WALKS,
         WorkerOps {
@@ -248,9 +403,10 @@ unsafe extern "C" fn free_owed_work(head: *mut callback_head) {
 
 /// A section of the worker's domain; its end tells the worker.
 fn walk(object: &Object) {
-    let cookie = WALKS.read_lock();
+    let thread = thread::current();
+    let section = WALKS.read_lock(thread);
     object.look();
-    if WALKS.read_unlock(cookie) {
+    if WALKS.read_unlock(thread, section) {
         WORKER.poke();
     }
 }
@@ -276,6 +432,7 @@ fn finish(owed: &[*mut Owed]) {
 
 /// GP-7, DV-5: what is queued runs after the readers of that moment, once, and a barrier waits for it.
 fn call() {
+    thread::seat(3);
     let owed = Owed::new(None);
     let reader = spawn(move || {
         // SAFETY: Freed after this thread was joined.
@@ -288,6 +445,7 @@ fn call() {
 
 /// Two threads queue; each call is made.
 fn call_twice() {
+    thread::seat(3);
     let owed = [Owed::new(None), Owed::new(None)];
     let other = spawn(move || call_once(owed[1]));
     // SAFETY: Freed after `finish`.
@@ -297,8 +455,22 @@ fn call_twice() {
     finish(&owed);
 }
 
+/// Two threads queue, and the one with the older ticket may come later: each call is made when its own readers have left.
+fn out_of_order() {
+    thread::seat(4);
+    let owed = [Owed::new(None), Owed::new(None)];
+    let other = spawn(move || call_once(owed[1]));
+    let reader = spawn(move || {
+        // SAFETY: Freed after this thread was joined.
+        walk(unsafe { &(*owed[0]).object });
+    });
+    call_once(owed[0]);
+    join([other, reader]);
+    finish(&owed);
+}
+
 /// call_srcu: a driver's own domain hands its callbacks to the worker when its readers have left.
-fn own_domain() {
+fn own_call() {
     let domain = shared(srcu_struct::new());
     let owed = Owed::new(Some(free_owed_work));
     let reader = spawn({

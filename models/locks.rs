@@ -2,9 +2,7 @@
 //! Protocol (e): the lock, the wait queue, the reader-writer lock and the fences of src/sync.
 
 use mmu_notifier::sync::hook::WaitReason::MMU_NOTIFIER_WAIT_LOCK as WHY;
-use mmu_notifier::sync::{
-    AtomicU32, Lock, Ordering, WaitQueue, heavy_fence, light_fence, rw_semaphore,
-};
+use mmu_notifier::sync::{AtomicU32, Lock, Ordering, WaitQueue, fence, rw_semaphore};
 
 use crate::tools::{Memory, Model, exhaustive, join, shared, spawn, up_to};
 
@@ -191,12 +189,12 @@ fn fences() {
         let (words, seen) = (words.clone(), seen.clone());
         move || {
             words[0].store(1, Ordering::Relaxed);
-            light_fence();
+            fence::light();
             seen[0].store(words[1].load(Ordering::Relaxed), Ordering::Relaxed);
         }
     });
     words[1].store(1, Ordering::Relaxed);
-    heavy_fence();
+    fence::heavy();
     let mine = words[0].load(Ordering::Relaxed);
     join([light]);
     assert!(mine + seen[0].load(Ordering::Relaxed) > 0, "both missed");

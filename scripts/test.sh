@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Runs the tests, or the parts that are named. Each part prints its seconds; each line `N passed, N failed[, N skipped]`
-# (and each `test result:` of cargo) that a part prints goes into the closing sum. A part that fails without such a line
-# counts as one failure.
+# (and each `test result:` of cargo) that a part prints goes into the closing sum. A part without such a line, with a status
+# that belies it, or with skips that are not counted or not explained counts as a failure (tally.sh).
 # Usage: test.sh [PART ...]; a part is a function part_PART below
 set -u
 cd "$(dirname "$0")/.."
+. scripts/tally.sh
 build=$PWD/build
 export PKG_CONFIG_PATH=$build/stage/lib/pkgconfig
 mkdir -p "$build"
@@ -34,6 +35,10 @@ part_drivers() { bash c-tests/drivers/run.sh; }
 part_abi() { bash c-tests/abi/run.sh; }
 part_instructions() { bash benches/instructions/check.sh; }
 part_readme() { bash c-tests/readme.sh; }
+part_abi-guard() { bash c-tests/abi/guard.sh; }
+part_fuzz() { bash fuzz/run.sh; }
+# The checks themselves.
+part_checks() { bash scripts/test-tally.sh && python3 scripts/bite.py --anchors; }
 # The short form of every model, and as many of the mistakes that they must find as fit into the seconds.
 part_models() {
 	bash models/run.sh
@@ -41,28 +46,18 @@ part_models() {
 	python3 models/bite.py -s "${BITE_SECONDS:-30}" && return $status
 }
 
-# Adds up what a part printed; fails if it counted a failure.
-tally() {
-	local p f s
-	read -r p f s < <(awk '
-		/^test result:/ { p += $4; f += $6; s += $8 }
-		/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; if ($6 ~ /^skipped/) s += $5 }
-		END { print p + 0, f + 0, s + 0 }' "$1")
-	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-	[ "$f" -eq 0 ]
-}
-
-[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man instructions readme models
+[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man instructions readme \
+	abi-guard fuzz checks models
 make -s stage || exit 1
 for part; do
 	log=$build/test-$part.log start=$SECONDS
 	echo "== $part"
 	"part_$part" 2>&1 | tee "$log"
 	status=${PIPESTATUS[0]}
-	if tally "$log" && [ "$status" -ne 0 ]; then
-		failed=$((failed + 1))
-	fi
-	echo "== $part: $((SECONDS - start)) s, status $status"
+	tally "$log" "$status"
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	[ -z "$why" ] || echo "FAIL $part: $why"
+	echo "== $part: $((SECONDS - start)) s, status $status: $p passed, $f failed, $s skipped"
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -15,6 +15,8 @@ pub(crate) fn raise(misuse: &Misuse) {
 }
 
 /// Reports misuse if that is what the error is; returns the negative errno.
+#[cold]
+#[inline(never)]
 fn fail(error: Error) -> c_int {
     if let Error::Misuse(misuse) = &error {
         raise(misuse);
@@ -33,6 +35,7 @@ pub(crate) trait IntoC {
 /// A function that returns nothing or an error: 0 or a negative errno.
 impl IntoC for Result<()> {
     type C = c_int;
+    #[inline]
     fn into_c(self) -> c_int {
         self.map_or_else(fail, |()| 0)
     }
@@ -41,6 +44,7 @@ impl IntoC for Result<()> {
 /// A function that returns an int of its own, or a negative errno.
 impl IntoC for Result<c_int> {
     type C = c_int;
+    #[inline]
     fn into_c(self) -> c_int {
         self.unwrap_or_else(fail)
     }
@@ -57,6 +61,7 @@ impl IntoC for Result<bool> {
 /// A number or an address, or a negative errno in the same word.
 impl IntoC for Result<c_ulong> {
     type C = c_ulong;
+    #[inline]
     fn into_c(self) -> c_ulong {
         self.unwrap_or_else(|error| c_ulong::from_ne_bytes(i64::from(fail(error)).to_ne_bytes()))
     }

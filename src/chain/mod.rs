@@ -43,6 +43,7 @@ pub struct Chain {
 }
 
 /// `next` of a node, as an atomic: walks read it while it is written.
+#[inline]
 fn next_of<'a>(node: *mut hlist_node) -> &'a AtomicPtr<hlist_node> {
     // SAFETY: Callers pass a node that is on the list, or was when the current section began.
     unsafe { AtomicPtr::from_ptr(&raw mut (*node).next) }
@@ -55,6 +56,7 @@ fn pprev_of<'a>(node: *mut hlist_node) -> &'a AtomicPtr<*mut hlist_node> {
 }
 
 /// The notifier that a node is part of.
+#[inline]
 fn notifier_of(node: *mut hlist_node) -> *mut mmu_notifier {
     const { assert!(offset_of!(mmu_notifier, hlist) == 0) };
     node.cast()
@@ -80,6 +82,7 @@ impl Chain {
     }
 
     /// Is the list empty? Without a lock, hence true or false for some moment of the call (HS-2).
+    #[inline]
     pub fn is_empty(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `Held::add`, as in walks.
         self.first.load(Ordering::Acquire).is_null()

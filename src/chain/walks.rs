@@ -8,7 +8,7 @@ use super::{Chain, WALKS, next_of, notifier_of, opaque};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::mmu_notifier;
 use crate::abi::types::pte_t;
-use crate::dispatch::{NotifierOps, Range};
+use crate::dispatch::{self, NotifierOps, Range};
 use crate::report::{HS_5_ANSWER, HS_5_END, HS_5_INFO, Rule};
 use crate::srcu::Outermost;
 use crate::sync::Ordering;
@@ -30,7 +30,7 @@ const FUNCTION_OF_START: &CStr = c"mmu_notifier_invalidate_range_start";
 
 impl<'a> Section<'a> {
     /// Enters a read section for walks of `chain`, the list of `mm`.
-    #[inline]
+    #[inline(always)]
     pub fn enter(chain: &'a Chain, mm: *mut mm_struct) -> Self {
         let thread = thread::current();
         Self {
@@ -43,28 +43,26 @@ impl<'a> Section<'a> {
     }
 
     /// Leaves the read section, for good. Says whether a grace period waited for that.
-    #[inline]
+    #[inline(always)]
     pub fn leave(&self) -> bool {
         WALKS.read_unlock(self.thread, self.section)
     }
 
-    /// One pass: calls `visit` with each notifier and its ops, until it answers false.
+    /// One pass: calls `visit` with each notifier, until it answers false.
     // SPEC: HS-3 HS-11
+    #[inline(always)]
     fn walk(
         &self,
         op: &'static CStr,
         counted: bool,
-        mut visit: impl FnMut(*mut mmu_notifier, NotifierOps) -> bool,
+        mut visit: impl FnMut(*mut mmu_notifier) -> bool,
     ) {
         self.frame.now(op, counted);
         self.frame.run_on(self.thread, || {
             // ORDERING: Acquire pairs with the Release in `Held::add`.
             let mut node = self.chain.first.load(Ordering::Acquire);
             while !node.is_null() {
-                let subscription = notifier_of(node);
-                // SAFETY: The section keeps it and its ops alive.
-                let ops = unsafe { NotifierOps::of(subscription) };
-                if !visit(subscription, ops) {
+                if !visit(notifier_of(node)) {
                     break;
                 }
                 // ORDERING: Acquire pairs with the Releases in `Held::add` and `Held::unlink`.
@@ -75,13 +73,14 @@ impl<'a> Section<'a> {
 
     /// Calls every `invalidate_range_start`; returns the last failure, or 0.
     // SPEC: HS-4 HS-5 HS-6
+    #[inline(always)]
     pub fn invalidate_start(&self, range: &Range, counted: bool) -> c_int {
         let mut result = 0;
-        self.walk(START, counted, |subscription, ops| {
+        self.walk(START, counted, |subscription| {
             // SAFETY: The notifier is alive.
-            let answer = unsafe { ops.range_start(subscription, range) };
+            let answer = unsafe { dispatch::range_start(subscription, range) };
             if answer != 0 {
-                report_failed_start(ops, answer, range.is_blockable());
+                report_failed_start(ops_of(subscription), answer, range.is_blockable());
                 result = answer;
             }
             true
@@ -91,10 +90,11 @@ impl<'a> Section<'a> {
 
     /// Calls every `invalidate_range_end`.
     // SPEC: HS-7 RE-1
+    #[inline(always)]
     pub fn invalidate_end(&self, range: &Range, counted: bool, only_end: bool) {
-        self.walk(END, counted, |subscription, ops| {
+        self.walk(END, counted, |subscription| {
             // SAFETY: The notifier is alive.
-            unsafe { ops.range_end(subscription, range, only_end) };
+            unsafe { dispatch::range_end(subscription, range, only_end) };
             true
         });
     }
@@ -102,7 +102,8 @@ impl<'a> Section<'a> {
     /// Calls every `release`.
     // SPEC: RL-2
     pub fn release(&self) {
-        self.walk(c"release", false, |subscription, ops| {
+        self.walk(c"release", false, |subscription| {
+            let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             unsafe { ops.release(subscription, self.mm) };
             true
@@ -116,9 +117,8 @@ impl<'a> Section<'a> {
     // SPEC: UN-2
     pub unsafe fn release_one(&self, subscription: *mut mmu_notifier) {
         self.frame.now(c"release", false);
+        let ops = ops_of(subscription);
         // SAFETY: The caller's promise.
-        let ops = unsafe { NotifierOps::of(subscription) };
-        // SAFETY: As above.
         self.frame.run_on(self.thread, || unsafe {
             ops.release(subscription, self.mm)
         });
@@ -128,7 +128,8 @@ impl<'a> Section<'a> {
     // SPEC: YG-1
     pub fn clear_flush_young(&self, start: c_ulong, end: c_ulong) -> c_int {
         let mut young = 0;
-        self.walk(c"clear_flush_young", false, |subscription, ops| {
+        self.walk(c"clear_flush_young", false, |subscription| {
+            let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             young |= unsafe { ops.clear_flush_young(subscription, self.mm, [start, end]) };
             true
@@ -140,7 +141,8 @@ impl<'a> Section<'a> {
     // SPEC: YG-1
     pub fn clear_young(&self, start: c_ulong, end: c_ulong) -> c_int {
         let mut young = 0;
-        self.walk(c"clear_young", false, |subscription, ops| {
+        self.walk(c"clear_young", false, |subscription| {
+            let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             young |= unsafe { ops.clear_young(subscription, self.mm, [start, end]) };
             true
@@ -152,7 +154,8 @@ impl<'a> Section<'a> {
     // SPEC: YG-2
     pub fn test_young(&self, address: c_ulong) -> c_int {
         let mut young = 0;
-        self.walk(c"test_young", false, |subscription, ops| {
+        self.walk(c"test_young", false, |subscription| {
+            let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             young = unsafe { ops.test_young(subscription, self.mm, address) };
             young == 0
@@ -163,7 +166,8 @@ impl<'a> Section<'a> {
     /// Calls every `change_pte`.
     // SPEC: YG-3
     pub fn change_pte(&self, address: c_ulong, pte: pte_t) {
-        self.walk(c"change_pte", false, |subscription, ops| {
+        self.walk(c"change_pte", false, |subscription| {
+            let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             unsafe { ops.change_pte(subscription, self.mm, address, pte) };
             true
@@ -173,20 +177,24 @@ impl<'a> Section<'a> {
     /// Calls every `arch_invalidate_secondary_tlbs` of `[start, end)`.
     // SPEC: YG-3
     pub fn arch_invalidate_secondary_tlbs(&self, start: c_ulong, end: c_ulong) {
-        self.walk(
-            c"arch_invalidate_secondary_tlbs",
-            false,
-            |subscription, ops| {
-                // SAFETY: The notifier is alive.
-                unsafe { ops.invalidate_secondary(subscription, self.mm, [start, end]) };
-                true
-            },
-        );
+        self.walk(c"arch_invalidate_secondary_tlbs", false, |subscription| {
+            let ops = ops_of(subscription);
+            // SAFETY: The notifier is alive.
+            unsafe { ops.invalidate_secondary(subscription, self.mm, [start, end]) };
+            true
+        });
     }
+}
+
+/// The ops of a notifier that a walk is at.
+fn ops_of(subscription: *mut mmu_notifier) -> NotifierOps {
+    // SAFETY: The walk's section keeps it and its ops alive.
+    unsafe { NotifierOps::of(subscription) }
 }
 
 /// A start op failed: a note, and warnings for what the contract forbids.
 // SPEC: HS-5
+#[cold]
 fn report_failed_start(ops: NotifierOps, answer: c_int, blockable: bool) {
     let of = |rule: &'static Rule| {
         let misuse = rule.broken_by(FUNCTION_OF_START).inside(START);

@@ -43,6 +43,7 @@ impl<'a> Pass<'a> {
     /// # Safety
     /// `sub` is valid, and its ops have the layout `abi`.
     // SPEC: RS-2 2.2
+    #[inline]
     pub unsafe fn call(&mut self, sub: *mut Sub, abi: Abi) -> Result<bool, NoSuchOp> {
         // SAFETY: The caller's promise.
         unsafe {
@@ -62,6 +63,7 @@ impl<'a> Pass<'a> {
         }
     }
 
+    #[cold]
     unsafe fn call_7_1(
         &mut self,
         sub: *mut Sub,

@@ -20,7 +20,7 @@ mod interval;
 mod notifier;
 
 pub use interval::{NoSuchOp, Pass, has_finish_for_start};
-pub use notifier::NotifierOps;
+pub use notifier::{NotifierOps, range_end, range_start};
 
 use core::ffi::c_ulong;
 use core::ptr;
@@ -39,6 +39,7 @@ pub const REFERENCE: Abi = V6_6;
 
 impl Abi {
     /// The layout with this number; the reference's for a number that none has.
+    #[inline]
     pub fn from_number(number: u8) -> Self {
         [V5_14, V6_3, V6_6, V6_10, V7_1]
             .into_iter()
@@ -52,10 +53,20 @@ impl Abi {
     }
 }
 
-/// The byte of a notifier that holds its layout: the first of its tail padding.
-fn mark(subscription: *mut mmu_notifier) -> *mut u8 {
+/// What a registered notifier carries in the first bytes of its tail padding.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Mark {
+    /// The number of its layout.
+    abi: u8,
+    /// Where `invalidate_range_start` is in its table, in bytes, with `invalidate_range_end` behind it; 0 if calling them takes
+    /// more than that.
+    range_ops: u8,
+}
+
+fn mark(subscription: *mut mmu_notifier) -> *mut Mark {
     const PADDING: usize = 52;
-    const { assert!(size_of::<mmu_notifier>() > PADDING) };
+    const { assert!(size_of::<mmu_notifier>() >= PADDING + size_of::<Mark>()) };
     subscription.wrapping_byte_add(PADDING).cast()
 }
 
@@ -65,8 +76,12 @@ fn mark(subscription: *mut mmu_notifier) -> *mut u8 {
 /// `subscription` is valid.
 // SPEC: DV-15
 pub unsafe fn set_abi(subscription: *mut mmu_notifier, abi: Abi) {
+    let new = Mark {
+        abi: abi.number(),
+        range_ops: notifier::range_ops(abi),
+    };
     // SAFETY: The caller's promise.
-    unsafe { mark(subscription).write(abi.number()) };
+    unsafe { mark(subscription).write(new) };
 }
 
 /// The layout of the ops of a registered notifier.
@@ -74,9 +89,10 @@ pub unsafe fn set_abi(subscription: *mut mmu_notifier, abi: Abi) {
 /// # Safety
 /// `subscription` is valid and was registered.
 // SPEC: DV-15
+#[inline]
 pub unsafe fn abi_of(subscription: *mut mmu_notifier) -> Abi {
     // SAFETY: The caller's promise.
-    Abi::from_number(unsafe { mark(subscription).read() })
+    Abi::from_number(unsafe { mark(subscription).read() }.abi)
 }
 
 /// A range that is being announced, in its producer's layout and in the reference's.
@@ -92,6 +108,7 @@ impl Range {
     ///
     /// # Safety
     /// `range` is valid while the result is used.
+    #[inline]
     pub unsafe fn new(range: *const mmu_notifier_range) -> Self {
         Self {
             current: range,
@@ -132,33 +149,39 @@ impl Range {
         }
     }
 
+    #[inline]
     fn range(&self) -> &mmu_notifier_range {
         // SAFETY: Valid while `self` is used, says whoever made it.
         unsafe { &*self.current }
     }
 
     /// The address space.
+    #[inline]
     pub fn mm(&self) -> *mut mm_struct {
         self.range().mm
     }
 
     /// First byte.
+    #[inline]
     pub fn start(&self) -> c_ulong {
         self.range().start
     }
 
     /// One past the last byte.
+    #[inline]
     pub fn end(&self) -> c_ulong {
         self.range().end
     }
 
     /// May callbacks sleep?
     // SPEC: RE-7
+    #[inline]
     pub fn is_blockable(&self) -> bool {
         self.range().flags & MMU_NOTIFIER_RANGE_BLOCKABLE != 0
     }
 
     /// The object for callbacks of 6.3 and newer.
+    #[inline]
     fn current(&self) -> *const mmu_notifier_range {
         self.current
     }

@@ -1,11 +1,12 @@
 //! The ops of a notifier of a whole address space, whatever their layout.
 
 use core::ffi::{c_int, c_ulong, c_void};
+use core::mem::offset_of;
 use core::ptr;
 
-use super::{Abi, Range, V5_14, V6_3, V6_6, V6_10, V7_1, abi_of};
+use super::{Abi, Range, V5_14, V6_3, V6_6, V6_10, V7_1, abi_of, mark};
 use crate::abi::mm::mm_struct;
-use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops};
+use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops, mmu_notifier_range};
 use crate::abi::types::pte_t;
 use crate::abi::versions::{
     mmu_notifier_ops_5_14, mmu_notifier_ops_6_3, mmu_notifier_ops_6_10, mmu_notifier_ops_7_1,
@@ -86,6 +87,7 @@ impl NotifierOps {
     ///
     /// # Safety
     /// `subscription` is valid and was registered; its ops stay as long as the result is used.
+    #[inline(always)]
     pub unsafe fn of(subscription: *mut mmu_notifier) -> Self {
         // SAFETY: The caller's promise.
         unsafe {
@@ -198,7 +200,8 @@ impl NotifierOps {
     ///
     /// # Safety
     /// The arguments are what the op may get.
-    pub unsafe fn range_start(self, subscription: *mut mmu_notifier, range: &Range) -> c_int {
+    #[cold]
+    unsafe fn range_start(self, subscription: *mut mmu_notifier, range: &Range) -> c_int {
         let op = on!(self,
             [V5_14] ops => ops.invalidate_range_start.map(OnRange::Legacy),
             [V6_3 V6_6 V6_10 V7_1] ops => ops.invalidate_range_start.map(OnRange::Current)
@@ -219,7 +222,8 @@ impl NotifierOps {
     /// # Safety
     /// The arguments are what the ops may get.
     // SPEC: 2.1
-    pub unsafe fn range_end(self, subscription: *mut mmu_notifier, range: &Range, only_end: bool) {
+    #[cold]
+    unsafe fn range_end(self, subscription: *mut mmu_notifier, range: &Range, only_end: bool) {
         if matches!(self.abi, V5_14 | V6_3) && !only_end {
             let bounds = [range.start(), range.end()];
             // SAFETY: The caller's promise.
@@ -289,5 +293,85 @@ impl NotifierOps {
         let mixable = matches!(self.abi, V5_14 | V6_3);
         let has_range_op = !self.start_address().is_null() || self.has_end();
         !mixable && has_range_op && self.secondary().is_some()
+    }
+}
+
+/// `invalidate_range_start` of 6.3 and newer, which `invalidate_range_end` follows in every layout.
+type StartFn = unsafe extern "C" fn(
+    subscription: *mut mmu_notifier,
+    range: *const mmu_notifier_range,
+) -> c_int;
+type EndFn =
+    unsafe extern "C" fn(subscription: *mut mmu_notifier, range: *const mmu_notifier_range);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RangeOps {
+    start: Option<StartFn>,
+    end: Option<EndFn>,
+}
+
+/// Where the range ops of a layout are; 0 if its ranges are other structs, or its end has a second op to call.
+pub(super) fn range_ops(abi: Abi) -> u8 {
+    const REFERENCE: usize = offset_of!(mmu_notifier_ops, invalidate_range_start);
+    const LATE: usize = offset_of!(mmu_notifier_ops_6_10, invalidate_range_start);
+    const {
+        assert!(REFERENCE + 8 == offset_of!(mmu_notifier_ops, invalidate_range_end));
+        assert!(LATE + 8 == offset_of!(mmu_notifier_ops_6_10, invalidate_range_end));
+        assert!(LATE == offset_of!(mmu_notifier_ops_7_1, invalidate_range_start));
+        assert!(LATE + 8 == offset_of!(mmu_notifier_ops_7_1, invalidate_range_end));
+    }
+    match abi {
+        V5_14 | V6_3 => 0,
+        V6_6 => REFERENCE as u8,
+        V6_10 | V7_1 => LATE as u8,
+    }
+}
+
+/// The range ops of a registered notifier, if they can be called as they are.
+///
+/// # Safety
+/// `subscription` is valid and was registered.
+#[inline]
+unsafe fn plain_range_ops(subscription: *mut mmu_notifier) -> Option<RangeOps> {
+    // SAFETY: The caller's promise: its mark says where they are in its table.
+    unsafe {
+        let offset = usize::from((*mark(subscription)).range_ops);
+        let table = (*subscription).ops.cast::<RangeOps>();
+        (offset != 0).then(|| *table.wrapping_byte_add(offset))
+    }
+}
+
+/// Calls `invalidate_range_start` of a notifier; 0 if it is not set.
+///
+/// # Safety
+/// `subscription` is valid and was registered; the range is what the op may get.
+#[inline]
+pub unsafe fn range_start(subscription: *mut mmu_notifier, range: &Range) -> c_int {
+    // SAFETY: The caller's promise.
+    unsafe {
+        match plain_range_ops(subscription) {
+            Some(ops) => ops.start.map_or(0, |op| op(subscription, range.current())),
+            None => NotifierOps::of(subscription).range_start(subscription, range),
+        }
+    }
+}
+
+/// Calls `invalidate_range_end` of a notifier, if it is set. Up to 6.5, `invalidate_range` comes first, unless `only_end`.
+///
+/// # Safety
+/// `subscription` is valid and was registered; the range is what the op may get.
+#[inline]
+pub unsafe fn range_end(subscription: *mut mmu_notifier, range: &Range, only_end: bool) {
+    // SAFETY: The caller's promise.
+    unsafe {
+        match plain_range_ops(subscription) {
+            Some(ops) => {
+                if let Some(op) = ops.end {
+                    op(subscription, range.current());
+                }
+            }
+            None => NotifierOps::of(subscription).range_end(subscription, range, only_end),
+        }
     }
 }

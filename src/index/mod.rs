@@ -215,7 +215,12 @@ impl Cursor {
     pub unsafe fn next(self, start: c_ulong, last: c_ulong) -> Option<Self> {
         // SAFETY: The caller's promise: nodes of one tree.
         let leaf = unsafe { &*self.leaf };
-        let at = leaf.first_reaching(self.at + 1, start);
+        let mut at = self.at + 1;
+        // Mostly it is the next one.
+        // ORDERING: Relaxed: as in the module comment.
+        if at < leaf.len() && leaf.last[at].load(Ordering::Relaxed) < start {
+            at = leaf.first_reaching(at + 1, start);
+        }
         if at < leaf.len() {
             // ORDERING: Relaxed: as in the module comment.
             let overlaps = leaf.start[at].load(Ordering::Relaxed) <= last;

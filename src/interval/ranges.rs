@@ -35,6 +35,7 @@ impl Intervals {
     /// # Safety
     /// Every notifier that was inserted is valid.
     // SPEC: RS-1 RS-4 RS-5
+    #[inline]
     pub unsafe fn start(&self, range: &Range) -> Result<()> {
         let blockable = range.is_blockable();
         let refusal = if blockable {
@@ -111,6 +112,7 @@ impl Intervals {
         Ok(())
     }
 
+    #[inline(always)]
     unsafe fn start_with(&self, range: &Range, refusal: &Refusal) -> Result<()> {
         let (start, last) = (range.start(), range.end().wrapping_sub(1));
         let (first, seq) = self.count_in(start, last);
@@ -284,6 +286,7 @@ fn ended(old: Word) -> Option<Word> {
 
 /// Calls `first` and all that follow it and intersect `[start, last]`.
 // SPEC: RS-2 RS-3 RS-6 RS-7 RS-8 II-10
+#[inline]
 unsafe fn call_each(
     pass: &mut Pass<'_>,
     first: Cursor,

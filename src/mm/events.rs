@@ -22,6 +22,7 @@ use crate::thread;
 const START: &CStr = c"mmu_notifier_invalidate_range_start";
 const END: &CStr = c"mmu_notifier_invalidate_range_end";
 
+#[inline(always)]
 unsafe fn of_mm<'a>(
     mm: *mut mm_struct,
     function: &'static CStr,
@@ -38,6 +39,7 @@ unsafe fn of_mm<'a>(
 ///
 /// # Safety
 /// `range` is NULL or valid, its mm too, and every subscriber keeps the contract.
+#[inline(always)]
 pub unsafe fn invalidate_range_start(range: *mut mmu_notifier_range) -> Result<c_int> {
     argument(range, START)?;
     // SAFETY: The caller's promise.
@@ -61,6 +63,7 @@ pub unsafe fn invalidate_range_start_5_14(range: *mut mmu_notifier_range_5_14) -
 }
 
 // SPEC: HS-1 HS-2 HS-7 HS-8 HS-9 HS-10 DV-1
+#[inline(always)]
 unsafe fn start(range: &Range) -> Result<c_int> {
     // SAFETY: The caller of the event keeps the contract.
     let Some(subscriptions) = (unsafe { of_mm(range.mm(), START) })? else {
@@ -77,13 +80,20 @@ unsafe fn start(range: &Range) -> Result<c_int> {
     let walk = Walk::enter(subscriptions, range.mm());
     let answer = walk.invalidate_start(range, counted);
     if answer != 0 {
-        let undo = counted && !range.is_blockable();
-        if undo {
-            subscriptions.intervals.end_own();
-        }
-        walk.invalidate_end(range, counted && !undo, true);
+        undo(subscriptions, &walk, range, counted);
     }
     Ok(answer)
+}
+
+/// A start failed: the ends of those who were told, in the section of the starts.
+// SPEC: HS-7 DV-1
+#[cold]
+fn undo(subscriptions: &Subscriptions, walk: &Walk<'_>, range: &Range, counted: bool) {
+    let uncount = counted && !range.is_blockable();
+    if uncount {
+        subscriptions.intervals.end_own();
+    }
+    walk.invalidate_end(range, counted && !uncount, true);
 }
 
 /// A range has changed: intervals first, then the chain. `only_end` keeps subscribers of kernels before 6.6 from being
@@ -94,6 +104,7 @@ unsafe fn start(range: &Range) -> Result<c_int> {
 ///
 /// # Safety
 /// As [`invalidate_range_start`].
+#[inline(always)]
 pub unsafe fn invalidate_range_end(range: *mut mmu_notifier_range, only_end: bool) -> Result<()> {
     argument(range, END)?;
     // SAFETY: The caller's promise.
@@ -120,6 +131,7 @@ pub unsafe fn invalidate_range_end_5_14(
 }
 
 // SPEC: RE-1 RE-5 DV-8
+#[inline(always)]
 unsafe fn end(range: &Range, only_end: bool) -> Result<()> {
     // SAFETY: The caller of the event keeps the contract.
     let Some(subscriptions) = (unsafe { of_mm(range.mm(), END) })? else {

@@ -54,16 +54,21 @@ pub use task::{current, get_task_mm, kthread_unuse_mm, kthread_use_mm};
 
 use core::ffi::CStr;
 
-use crate::report::{DV_14_ARGUMENT, Result};
+use crate::report::{DV_14_ARGUMENT, Error, Result};
+
+#[cold]
+fn missing(function: &'static CStr) -> Error {
+    DV_14_ARGUMENT.broken_by(function).into()
+}
 
 /// Refuses a NULL argument of `function`.
 // SPEC: DV-14
+#[inline]
 pub fn argument<T>(pointer: *const T, function: &'static CStr) -> Result<()> {
     if pointer.is_null() {
-        Err(DV_14_ARGUMENT.broken_by(function).into())
-    } else {
-        Ok(())
+        return Err(missing(function));
     }
+    Ok(())
 }
 
 /// Ends the worker, which is idle: a model has no thread left when it ends.

@@ -51,6 +51,7 @@ impl Subscriptions {
         drop(unsafe { Box::from_raw(subscriptions) });
     }
 
+    #[inline]
     pub(super) fn has_itree(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `turn_on_itree`.
         self.has_itree.load(Ordering::Acquire)
@@ -65,6 +66,7 @@ impl Subscriptions {
 }
 
 /// `mm->notifier_subscriptions`, which inlines of the header read as well.
+#[inline]
 unsafe fn field<'a>(mm: *const mm_struct) -> &'a AtomicPtr<mmu_notifier_subscriptions> {
     // SAFETY: The caller passes a valid mm.
     unsafe { AtomicPtr::from_ptr((&raw const (*mm).notifier_subscriptions).cast_mut()) }
@@ -74,12 +76,14 @@ unsafe fn field<'a>(mm: *const mm_struct) -> &'a AtomicPtr<mmu_notifier_subscrip
 ///
 /// # Safety
 /// `mm` is valid while the result is used.
+#[inline]
 pub(super) unsafe fn of<'a>(mm: *const mm_struct) -> Option<&'a Subscriptions> {
     // SAFETY: The caller's promise; what was published stays until the mm is destroyed.
     unsafe { raw(mm).as_ref() }
 }
 
 /// As [`of`], as a pointer that may be NULL.
+#[inline]
 pub(super) unsafe fn raw(mm: *const mm_struct) -> *mut Subscriptions {
     // SAFETY: The caller passes a valid mm.
     // ORDERING: Acquire pairs with the Release in `publish`.

@@ -11,6 +11,7 @@ use crate::chain::Section;
 pub(super) struct Walk<'a>(Section<'a>);
 
 impl<'a> Walk<'a> {
+    #[inline]
     pub(super) fn enter(subscriptions: &'a Subscriptions, mm: *mut mm_struct) -> Self {
         Self(Section::enter(&subscriptions.chain, mm))
     }
@@ -18,12 +19,14 @@ impl<'a> Walk<'a> {
 
 impl<'a> Deref for Walk<'a> {
     type Target = Section<'a>;
+    #[inline]
     fn deref(&self) -> &Section<'a> {
         &self.0
     }
 }
 
 impl Drop for Walk<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.0.leave() {
             WORKER.poke();

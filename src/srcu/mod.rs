@@ -84,7 +84,7 @@ impl Srcu {
 
     /// Enters a read section of the calling `thread`. The section may sleep and may nest. The result goes to
     /// [`Srcu::read_unlock`].
-    #[inline]
+    #[inline(always)]
     pub fn read_lock(&self, thread: &Record) -> Outermost {
         // ORDERING: Relaxed: the thread's own.
         let nested = thread.section.load(Ordering::Relaxed) != 0;
@@ -100,7 +100,7 @@ impl Srcu {
     }
 
     /// Leaves a read section of the calling `thread`. Says whether somebody waited for that.
-    #[inline]
+    #[inline(always)]
     pub fn read_unlock(&self, thread: &Record, section: Outermost) -> bool {
         if !section.0 {
             return false;

@@ -59,6 +59,7 @@ pub fn current() -> &'static Record {
 
 impl Frame {
     /// A frame for callbacks of `mm`, the first of which is named `op`.
+    #[inline]
     pub fn new(kind: Kind, mm: *const c_void, op: &'static CStr) -> Self {
         Self {
             outer: Cell::new(ptr::null()),
@@ -76,7 +77,7 @@ impl Frame {
     }
 
     /// As [`Frame::run`], for a caller who knows the thread.
-    #[inline]
+    #[inline(always)]
     pub fn run_on<T>(&self, thread: &Record, callbacks: impl FnOnce() -> T) -> T {
         self.outer.set(thread.top());
         thread.set_top(self);
@@ -87,6 +88,7 @@ impl Frame {
     }
 
     /// The callbacks that follow are `op`, and their range is counted in S.active or not.
+    #[inline]
     pub fn now(&self, op: &'static CStr, counted: bool) {
         self.op.set(op);
         self.counted.set(counted);
@@ -182,22 +184,26 @@ impl Record {
         self.change_flight(owner, |count| count.saturating_sub(1));
     }
 
+    /// The words in use stand in front of those that are 0.
     #[inline]
     fn change_flight(&self, owner: *const c_void, change: impl Fn(u64) -> u64) {
-        let of = |wanted: &dyn Fn(Flight) -> bool| {
-            // ORDERING: Relaxed: the thread's own.
-            let load = |word: &&AtomicU64| wanted(Flight(word.load(Ordering::Relaxed)));
-            self.flights().iter().find(load)
-        };
-        let Some(word) = of(&|flight| flight.is_of(owner)).or_else(|| of(&|flight| flight.0 == 0))
-        else {
+        let flights = self.flights();
+        // ORDERING: Relaxed, here and below: the thread's own.
+        let load = |word: &AtomicU64| Flight(word.load(Ordering::Relaxed));
+        let fits = |word: &&AtomicU64| load(word).0 == 0 || load(word).is_of(owner);
+        let Some(word) = flights.iter().find(fits) else {
             return;
         };
-        // ORDERING: Relaxed: the thread's own.
-        let count = Flight(word.load(Ordering::Relaxed)).count();
-        if let Some(flight) = Flight::new(owner, change(count)) {
-            // ORDERING: Relaxed: as above.
-            word.store(flight.0, Ordering::Relaxed);
+        let Some(flight) = Flight::new(owner, change(load(word).count())) else {
+            return;
+        };
+        word.store(flight.0, Ordering::Relaxed);
+        let next_is_in_use = |pair: &&[AtomicU64]| load(&pair[0]).0 == 0 && load(&pair[1]).0 != 0;
+        if flight.0 == 0 && load(&flights[1]).0 != 0 {
+            while let Some([hole, next]) = flights.windows(2).find(next_is_in_use) {
+                hole.store(load(next).0, Ordering::Relaxed);
+                next.store(0, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -244,8 +250,18 @@ mod tests {
         thread.range_started(owner);
         thread.range_ended(owner);
         assert_eq!(ranges_in_flight(owner), 1);
+        let others: Vec<_> = (4..20).map(|n| ptr::without_provenance(n * 8)).collect();
+        for other in &others {
+            thread.range_started(*other);
+        }
         thread.range_ended(owner);
         thread.range_ended(owner);
         assert_eq!(ranges_in_flight(owner), 0);
+        let found = others.iter().filter(|other| ranges_in_flight(**other) == 1);
+        assert_eq!(found.count(), 7, "as many as there is room for");
+        for other in &others {
+            thread.range_ended(*other);
+            assert_eq!(ranges_in_flight(*other), 0);
+        }
     }
 }

@@ -25,7 +25,7 @@ const THREADS: usize = if cfg!(loom) { 8 } else { 1 << 17 };
 /// Records that are looked at before a fresh one is taken.
 const PROBES: usize = if cfg!(loom) { 1 } else { 16 };
 /// Address spaces on which one thread can have ranges in flight and find them again after fork.
-const FLIGHTS: usize = if cfg!(loom) { 1 } else { 8 };
+const FLIGHTS: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// What is known of one thread. Two cache lines: neighbours that the hardware fetches in pairs are not another thread's.
 #[repr(C, align(128))]
