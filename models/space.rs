@@ -16,6 +16,7 @@ use mmu_notifier::dispatch::{REFERENCE, Range};
 use mmu_notifier::mm::{self, Request};
 use mmu_notifier::sync::model::Thread;
 use mmu_notifier::sync::{AtomicU32, Ordering};
+use mmu_notifier::thread;
 
 use crate::tools::{Memory, Model, join, shared, spawn, up_to};
 
@@ -145,7 +146,9 @@ impl Subscriber {
 }
 
 /// An address space of which this thread holds a user and a reference.
+/// All threads have their records already.
 fn address_space() -> *mut mm_struct {
+    thread::seat(4);
     let mm = mm::mm_alloc();
     // SAFETY: Fresh.
     unsafe { mm::mmgrab(mm) }.expect("valid");

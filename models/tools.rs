@@ -36,7 +36,7 @@ impl Model {
     pub fn run(&self, full: bool) -> usize {
         let bounds = Bounds {
             preemptions: self.preemptions[usize::from(full)],
-            atomics: 64,
+            atomics: 128,
             cells: 24,
         };
         model::check(bounds, self.body)
