@@ -18,6 +18,18 @@ pub(super) struct Known {
     thread: loom::thread::ThreadId,
     /// 0 until the thread ends. Made when somebody asks for the first time, on behalf of the thread itself.
     ended: Option<Rc<loom::sync::atomic::AtomicU64>>,
+    /// See [`fence`](super::fence).
+    barrier: Rc<loom::sync::atomic::AtomicU64>,
+}
+
+impl Known {
+    fn new(thread: loom::thread::ThreadId) -> Self {
+        Self {
+            thread,
+            ended: None,
+            barrier: Rc::new(atomic::anonymous().expect("inside a model")),
+        }
+    }
 }
 
 /// Starts a thread of a model.
@@ -33,11 +45,9 @@ pub fn spawn(run: impl FnOnce() + 'static) -> Thread {
         }
     });
     let thread = handle.thread().id();
+    let known = Known::new(thread);
     let place = with(|execution| {
-        execution.known.push(Known {
-            thread,
-            ended: None,
-        });
+        execution.known.push(known);
         execution.threads.push(Some(handle));
         execution.threads.len() - 1
     });
@@ -53,21 +63,35 @@ pub fn join(thread: Thread) {
 
 /// As the real one: the threads' number in the order in which they were started, from 1 on.
 pub fn own_id() -> i32 {
-    let number = with(|execution| {
-        let own = loom::thread::current().id();
-        let mut known = execution.known.iter();
-        let index = known
-            .position(|known| known.thread == own)
-            .unwrap_or_else(|| {
-                execution.known.push(Known {
-                    thread: own,
-                    ended: None,
-                });
-                execution.known.len() - 1
-            });
-        i32::try_from(index + 1).expect("few threads")
+    if with(|_| ()).is_none() {
+        return 1;
+    }
+    let own = loom::thread::current().id();
+    let find = || {
+        let index = with(|execution| execution.known.iter().position(|known| known.thread == own));
+        index.flatten()
+    };
+    let index = find().unwrap_or_else(|| {
+        let known = Known::new(own);
+        with(|execution| execution.known.push(known));
+        find().expect("just noted")
     });
-    number.unwrap_or(1)
+    i32::try_from(index + 1).expect("few threads")
+}
+
+/// Visits the words of fences: the calling thread's, or all.
+pub(super) fn each_barrier(own: bool, step: impl Fn(&loom::sync::atomic::AtomicU64) -> u64) {
+    let own = own.then(own_id);
+    let words = with(|execution| {
+        let known = (1..).zip(&execution.known);
+        let wanted = known.filter(|(id, _)| own.is_none_or(|own| own == *id));
+        wanted
+            .map(|(_, known)| Rc::clone(&known.barrier))
+            .collect::<Vec<_>>()
+    });
+    for word in words.into_iter().flatten() {
+        step(&word);
+    }
 }
 
 fn ended(thread: i32) -> Option<Rc<loom::sync::atomic::AtomicU64>> {
