@@ -6,6 +6,8 @@
 # make test           every test; `make test-rust`, `make test-c`, ... run one part
 # make install        DESTDIR= PREFIX= (or prefix=), libdir=, includedir=, mandir=, docdir=; make uninstall removes exactly
 #                     that
+# make models         every model of the concurrency protocols in its full form; make models-bite: the mistakes that they must
+#                     find (models/README.md)
 # make bench          the benchmark beside its peers (docs/performance.md), into build/bench; QUICK=1 takes a minute;
 #                     ONLY=part; bench-gate fails where a ratio misses its target by half, bench-document rewrites the
 #                     measured part of docs/performance.md
@@ -135,6 +137,15 @@ test: tools
 .PHONY: test-%
 test-%: tools
 	bash scripts/test.sh $*
+
+# The concurrency protocols under loom: every model in its full form; and every mistake that a model must find.
+.PHONY: models
+models:
+	bash models/run.sh --full
+
+.PHONY: models-bite
+models-bite:
+	python3 models/bite.py
 
 # Compilers and checkers that the tests use; installs what is missing.
 .PHONY: tools

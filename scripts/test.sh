@@ -39,9 +39,15 @@ part_abi-guard() { bash c-tests/abi/guard.sh; }
 part_fuzz() { bash fuzz/run.sh; }
 # The checks themselves.
 part_checks() { bash scripts/test-tally.sh && python3 scripts/bite.py --anchors; }
+# The short form of every model, and as many of the mistakes that they must find as fit into the seconds.
+part_models() {
+	bash models/run.sh
+	local status=$?
+	python3 models/bite.py -s "${BITE_SECONDS:-30}" && return $status
+}
 
 [ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man instructions readme \
-	abi-guard fuzz checks
+	abi-guard fuzz checks models
 make -s stage || exit 1
 for part; do
 	log=$build/test-$part.log start=$SECONDS

@@ -11,6 +11,9 @@ compile_error!(
     "mmu-notifier needs a 64-bit Linux target: sequence numbers and addresses are 64-bit"
 );
 
+#[cfg_attr(loom, macro_use)]
+pub mod sync;
+
 pub mod abi;
 pub mod chain;
 pub mod dispatch;
@@ -19,7 +22,6 @@ pub mod interval;
 pub mod mm;
 pub mod report;
 pub mod srcu;
-pub mod sync;
 pub mod thread;
 
 /// Version of the library, `MAJOR.MINOR.PATCH`.

@@ -28,9 +28,11 @@ use crate::abi::types::hlist_node;
 use crate::srcu::Srcu;
 use crate::sync::{AtomicPtr, Lock, LockGuard, Ordering};
 
-/// The one domain of walks, for all mms.
-// SPEC: DV-6
-pub static WALKS: Srcu = Srcu::new();
+crate::sync::global! {
+    /// The one domain of walks, for all mms.
+    // SPEC: DV-6
+    pub static WALKS: Srcu = Srcu::new();
+}
 
 /// The list of notifiers of one mm.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use super::{Index, Interval, Nodes};
 use crate::sync::{Ordering, Ordering::Relaxed, fence::fence};
 
 /// A node with fewer entries looks for a neighbour that has room for them.
-const FEW: usize = FANOUT / 4;
+const FEW: usize = if cfg!(loom) { 2 } else { FANOUT / 4 };
 /// What two neighbours may have together to become one: not so many that the next insert would part them.
-const TOGETHER: usize = FANOUT * 3 / 4;
+const TOGETHER: usize = if cfg!(loom) { FANOUT } else { FANOUT * 3 / 4 };
 
 // ORDERING, in this file: Relaxed: one writer at a time; readers are told by the version.
 

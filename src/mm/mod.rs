@@ -70,3 +70,9 @@ pub fn argument<T>(pointer: *const T, function: &'static CStr) -> Result<()> {
     }
     Ok(())
 }
+
+/// Ends the worker, which is idle: a model has no thread left when it ends.
+#[cfg(loom)]
+pub fn stop_worker() {
+    notifiers::WORKER.stop_if_idle();
+}

@@ -24,14 +24,16 @@ use crate::srcu::{Worker, WorkerOps};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::thread::{self, Frame, Kind};
 
-/// Runs what puts owe, and the ends of address spaces that mmput_async() could not run itself.
-pub(super) static WORKER: Worker = Worker::new(
-    &WALKS,
-    WorkerOps {
-        begin: task::begin_worker,
-        call: free_work,
-    },
-);
+crate::sync::global! {
+    /// Runs what puts owe, and the ends of address spaces that mmput_async() could not run itself.
+    pub(super) static WORKER: Worker = Worker::new(
+        &WALKS,
+        WorkerOps {
+            begin: task::begin_worker,
+            call: free_work,
+        },
+    );
+}
 
 /// "mmunotif": with the number of forks up to this process, a word that no ticket and no function has.
 const REGISTERED: usize = 0x6d6d_756e_6f74_6966;

@@ -15,8 +15,10 @@ unsafe impl Sync for ProcessMm {}
 
 static PROCESS: ProcessMm = ProcessMm(UnsafeCell::new(new_mm()));
 
-/// First of a list of all mms but the process's own.
-static ALL: Lock<First> = Lock::new(First(ptr::null_mut()));
+crate::sync::global! {
+    /// First of a list of all mms but the process's own.
+    static ALL: Lock<First> = Lock::new(First(ptr::null_mut()));
+}
 
 struct First(*mut mm_struct);
 

@@ -17,7 +17,8 @@
 //!   grace period that waited for it. An entry is a Release as well: a scan that meets the thread's next section must still
 //!   see what the one before it did.
 //! * Exit against sleep: a reader stores 0, light fence, reads `awaited`. A sleeper stores `awaited`, heavy fence, reads the
-//!   word again. Either it sees 0, or the reader sees that it is awaited, and wakes.
+//!   word again. Either it sees 0, or the reader sees that it is awaited, and wakes. It looks again until it meets no reader
+//!   whom it has not told.
 //! * One heavy fence serves all grace periods that began before it: `fenced` is the youngest of them (Release, read with
 //!   Acquire); `over` saves a scan likewise.
 //!
@@ -167,18 +168,26 @@ impl Srcu {
     }
 
     /// Has the readers that `ticket` waits for tell when they leave. Says whether there are none. The lock is held.
+    ///
+    /// A thread may have taken its number long before it notes it, so a scan can meet a reader that the one before it could not
+    /// see. Hence the last scan is one that meets nobody who was not told before a heavy fence.
     fn watch(&self, ticket: Ticket) -> bool {
-        let mut any = false;
-        for reader in readers_up_to(ticket) {
-            // ORDERING: Relaxed: ordered by the fence below.
-            reader.awaited.store(1, Ordering::Relaxed);
-            any = true;
-        }
-        if any {
+        self.fence_for(ticket);
+        loop {
+            let (mut any, mut untold) = (false, false);
+            for reader in readers_up_to(ticket) {
+                any = true;
+                // ORDERING: Relaxed: under the lock, but for a thread that has just got its record, whose section orders it.
+                untold |= reader.awaited.load(Ordering::Relaxed) == 0;
+                // ORDERING: Relaxed: ordered by the fence below.
+                reader.awaited.store(1, Ordering::Relaxed);
+            }
+            if !untold {
+                return !any;
+            }
             // Its partner is the light fence in `read_unlock`.
             fence::heavy();
         }
-        !any || self.is_over(ticket)
     }
 
     /// Orders the scan for `ticket` behind a heavy fence that came after it began.

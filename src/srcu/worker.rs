@@ -25,7 +25,7 @@ use core::ptr;
 use super::{Srcu, Ticket};
 use crate::abi::types::callback_head;
 use crate::sync::{
-    AtomicU64, Lock, LockGuard, Ordering, WaitQueue,
+    self, AtomicU64, Lock, LockGuard, Ordering, Thread, WaitQueue,
     hook::{
         self,
         WaitReason::{
@@ -74,7 +74,7 @@ struct Queue {
     /// The process exits: the thread, idle, is to end.
     stop: bool,
     /// The thread that serves, if it is one of ours.
-    thread: Option<libc::pthread_t>,
+    thread: Option<Thread>,
 }
 
 /// How often an idle worker looks again before it sleeps: some tens of microseconds.
@@ -240,8 +240,9 @@ impl Worker {
         if start {
             let thread = self.start_thread();
             let mut queue = self.queue.lock();
+            let nobody = thread.is_none();
             queue.thread = thread;
-            if thread.is_none() {
+            if nobody {
                 drop(self.leave_to_others(queue));
             }
         }
@@ -347,7 +348,7 @@ impl Worker {
         // ORDERING: Relaxed: a hint; what it is about is read under the lock.
         let seen = self.arrivals.load(Ordering::Relaxed);
         drop(queue);
-        let lingers = if hook::is_installed() { 0 } else { LINGER };
+        let lingers = if cfg!(loom) || hook::is_installed() { 0 } else { LINGER };
         for _ in 0..lingers {
             // ORDERING: Relaxed: as above.
             if self.arrivals.load(Ordering::Relaxed) != seen {
@@ -438,8 +439,8 @@ impl Worker {
         queue.stop = true;
         self.announce_arrival();
         self.idle.wake_all(queue, IDLE);
-        // SAFETY: Ours, and joined by nobody else: it was taken out under the lock.
-        unsafe { libc::pthread_join(thread, ptr::null_mut()) };
+        // SAFETY: Ours: a forked child has forgotten its parent's.
+        unsafe { thread.join() };
     }
 
     /// The thread's life.
@@ -450,22 +451,10 @@ impl Worker {
         drop(self.leave_to_others(queue));
     }
 
-    /// Creates the thread, with all signals blocked so that no handler of the program runs on it.
-    fn start_thread(&'static self) -> Option<libc::pthread_t> {
-        let mut all = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        let mut old = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: Fills the set.
-        unsafe { libc::sigfillset(all.as_mut_ptr()) };
-        // SAFETY: Both sets are ours; the first is filled.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr()) };
-        let mut thread: libc::pthread_t = 0;
+    fn start_thread(&'static self) -> Option<Thread> {
         let argument = ptr::from_ref(self).cast_mut().cast::<c_void>();
         // SAFETY: The entry point takes what we pass.
-        let failed =
-            unsafe { libc::pthread_create(&raw mut thread, ptr::null(), thread_main, argument) };
-        // SAFETY: `old` was filled above.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut()) };
-        (failed == 0).then_some(thread)
+        unsafe { sync::start(thread_main, argument) }
     }
 }
 

@@ -7,24 +7,84 @@
 //! * A sleep is a futex wait without a time-out: a sleeper costs nothing and no timer decides anything.
 //! * Every sleep is announced by `wait_begin` and `wait_end`, every wake by `wake` ([`hook`]).
 //! * Nothing here allocates.
+//! * With `--cfg loom` (models/README.md) `model` stands in for core, libc and std; the locks above it stay as they are.
 //!
 //! Lock order: a [`Lock`] is a leaf towards user code: no callback ever runs under one.
 
+/// In a model, threads have locals of the model. By its place before all rooms, it takes the place of std's.
+#[cfg(loom)]
+macro_rules! thread_local {
+    ($($(#[$attribute:meta])* static $name:ident: $type:ty = const $value:block;)+) => {
+        $($(#[$attribute])*
+        static $name: $crate::sync::model::LocalKey<$type> =
+            $crate::sync::model::LocalKey::new(|| $value);)+
+    };
+}
+
+#[cfg(not(loom))]
 pub mod fence;
+#[cfg(not(loom))]
 mod futex;
 pub mod hook;
 mod lock;
+#[cfg(loom)]
+pub mod model;
 pub mod pages;
 mod rwsem;
 mod spin;
+#[cfg(not(loom))]
+mod thread;
 mod wait;
 
-pub use std::thread::yield_now;
-
-pub use core::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-};
+pub use core::sync::atomic::Ordering;
 pub use lock::{Lock, LockGuard};
 pub use rwsem::{NotHeld, rw_semaphore};
 pub use spin::{spin_lock_slow, spin_unlock_slow};
 pub use wait::WaitQueue;
+
+#[cfg(not(loom))]
+mod door {
+    pub use super::thread::{Thread, is_alive, own_id, start, yield_now};
+    pub(super) use core::cell::UnsafeCell;
+    pub use core::sync::atomic::{
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
+    };
+
+    /// Statics whose value a model makes anew for each execution.
+    macro_rules! global {
+        ($($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $value:expr;)+) => {
+            $($(#[$attribute])*
+            $visibility static $name: $type = $value;)+
+        };
+    }
+    pub(crate) use global;
+}
+
+#[cfg(loom)]
+mod door {
+    pub(super) use super::model::UnsafeCell;
+    pub use super::model::{
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Thread, is_alive,
+        own_id, start, yield_now,
+    };
+
+    macro_rules! global {
+        ($($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $value:expr;)+) => {
+            $($(#[$attribute])*
+            $visibility static $name: $crate::sync::model::Global<$type> =
+                $crate::sync::model::Global::new(|| $value);)+
+        };
+    }
+    pub(crate) use global;
+}
+
+use door::UnsafeCell;
+pub(crate) use door::global;
+pub use door::{
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Thread, is_alive, own_id,
+    start, yield_now,
+};
+#[cfg(loom)]
+pub use model::fence;
+#[cfg(loom)]
+use model::futex;

@@ -15,6 +15,8 @@
 
 mod records;
 
+#[cfg(loom)]
+pub use records::seat;
 pub use records::{Record, after_fork_in_child, attached, others_may_be_attached};
 
 use core::cell::Cell;

@@ -12,23 +12,20 @@
 //! The array is zeroed memory of the program's image: it costs nothing until it is used, and taking a record cannot fail for
 //! lack of memory.
 
-#![expect(
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "a system call and its errno"
-)]
-
 use core::cell::Cell;
 use core::ptr;
 
 use super::Frame;
-use crate::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{
+    self, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 
 /// Threads at a time. Linux allows 32,768 unless it is told otherwise.
-const THREADS: usize = 1 << 17;
+const THREADS: usize = if cfg!(loom) { 8 } else { 1 << 17 };
 /// Records that are looked at before a fresh one is taken.
-const PROBES: usize = 16;
+const PROBES: usize = if cfg!(loom) { 1 } else { 16 };
 /// Address spaces on which one thread can have ranges in flight and find them again after fork.
-const FLIGHTS: usize = 8;
+const FLIGHTS: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// What is known of one thread. Two cache lines: neighbours that the hardware fetches in pairs are not another thread's.
 #[repr(C, align(128))]
@@ -47,11 +44,13 @@ pub struct Record {
 
 const _: () = assert!(size_of::<Record>() == 128);
 
-static RECORDS: [Record; THREADS] = [const { Record::new() }; THREADS];
-/// Records in use so far.
-static HIGH: AtomicUsize = AtomicUsize::new(0);
-/// Where to look next for a record whose owner is dead.
-static PROBE: AtomicUsize = AtomicUsize::new(0);
+sync::global! {
+    static RECORDS: [Record; THREADS] = [const { Record::new() }; THREADS];
+    /// Records in use so far.
+    static HIGH: AtomicUsize = AtomicUsize::new(0);
+    /// Where to look next for a record whose owner is dead.
+    static PROBE: AtomicUsize = AtomicUsize::new(0);
+}
 
 thread_local! {
     static OWN: Cell<Option<&'static Record>> = const { Cell::new(None) };
@@ -85,10 +84,29 @@ pub fn others_may_be_attached() -> bool {
     }
 }
 
+/// In a model: the threads numbered up to `threads` have had their records for long. The caller is number 1.
+#[cfg(loom)]
+pub fn seat(threads: usize) {
+    for (owner, record) in (1..).zip(&RECORDS[..threads]) {
+        record.owner.store(owner, Ordering::Relaxed);
+    }
+    HIGH.store(threads, Ordering::Relaxed);
+}
+
+#[cfg(loom)]
+fn seat_of(thread: i32) -> Option<&'static Record> {
+    let mut seats = attached().iter();
+    seats.find(|record| record.owner.load(Ordering::Relaxed) == thread)
+}
+
 #[cold]
 fn attach() -> &'static Record {
-    // SAFETY: Has no arguments and cannot fail.
-    let owner = unsafe { libc::gettid() };
+    #[cfg(loom)]
+    if let Some(seat) = seat_of(sync::own_id()) {
+        OWN.set(Some(seat));
+        return seat;
+    }
+    let owner = sync::own_id();
     let record = inherit(owner).unwrap_or_else(|| take(owner));
     OWN.set(Some(record));
     // The partner of the fence of whoever saw no other record; and light fences work from now on.
@@ -152,7 +170,7 @@ impl Record {
         // ORDERING: Relaxed: if the owner is dead, nobody changes it.
         let closed = || self.section.load(Ordering::Relaxed) == 0;
         // A record with the heir's own identifier is a dead thread's, too, which had the same one.
-        let dead = owner != 0 && (owner == heir || !is_alive(owner)) && closed();
+        let dead = owner != 0 && (owner == heir || !sync::is_alive(owner)) && closed();
         // ORDERING: AcqRel pairs with itself, in whoever had it before.
         let exchange = || {
             self.owner
@@ -177,29 +195,14 @@ impl Record {
     }
 }
 
-/// Does the process have a thread with this identifier? Leaves errno as it was: a caller that is new here may be anywhere.
-fn is_alive(thread: i32) -> bool {
-    // SAFETY: Signal 0 is none: it asks whether the thread exists. The place of errno is the calling thread's own.
-    unsafe {
-        let errno = libc::__errno_location();
-        let before = *errno;
-        let found = libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) == 0;
-        let alive = found || *errno != libc::ESRCH;
-        *errno = before;
-        alive
-    }
-}
-
 /// After fork, in the child: of all threads only the calling one exists.
 // SPEC: DV-13
 pub fn after_fork_in_child() {
     let own = OWN.get();
     for record in attached() {
         if own.is_some_and(|own| ptr::eq(own, record)) {
-            // SAFETY: Has no arguments and cannot fail.
-            let owner = unsafe { libc::gettid() };
             // ORDERING: Relaxed: the child has one thread.
-            record.owner.store(owner, Ordering::Relaxed);
+            record.owner.store(sync::own_id(), Ordering::Relaxed);
         } else {
             record.clear();
             // ORDERING: Relaxed: as above.
