@@ -381,7 +381,7 @@ fn collect_cases() -> Places {
 
 /// Rules that the executable model decides: the random programs of `make test-model` compare the library with it.
 fn collect_model() -> BTreeSet<String> {
-    ids(&read(&root().join("c-tests/model/model.py")))
+    ids(&read(&root().join("c-tests/model/src/contract.rs")))
         .into_iter()
         .collect()
 }

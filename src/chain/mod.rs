@@ -198,6 +198,18 @@ impl Held<'_> {
     }
 }
 
+/// Is a notifier linked? Without the lock.
+///
+/// # Safety
+/// `subscription` is valid and was registered.
+// SPEC: UN-2
+pub unsafe fn is_linked(subscription: *mut mmu_notifier) -> bool {
+    // ORDERING: Relaxed: a flag to those without the lock.
+    !pprev_of(node_of(subscription))
+        .load(Ordering::Relaxed)
+        .is_null()
+}
+
 /// Waits for all walks of all mms that are in progress.
 pub fn synchronize() {
     WALKS.synchronize();

@@ -1,6 +1,6 @@
 //! Finds the intervals that a range touches (floor 2).
 //!
-//! Owns: a B+-tree beside the intervals ([`Node`]s), the memory of its nodes ([`Nodes`]), and three words in each
+//! Owns: a B+-tree beside the intervals, the memory of its nodes ([`Nodes`]), and three words in each
 //! `interval_tree_node` that is in the tree: `__rb_parent_color` is the interval's mark, `rb_left` its leaf, and `rb_right` is
 //! left to the owner of the interval. `start` and `last` are set before an interval is inserted and do not change while it is in.
 //!
@@ -14,7 +14,7 @@
 //! [`Index::end_change`], which make `version` odd and even again. Readers need no lock: they take the version, search, and
 //! see by the version whether what they saw was one tree (a sequence lock). Nodes stay nodes for ever, so a reader may be
 //! wherever it likes; before it follows a pointer it makes sure that the pointer is of its version. A reader who knows that
-//! no change can begin may walk on with [`next`].
+//! no change can begin may walk on with [`Cursor::next`].
 //!
 //! Invariants
 //! * In a node: starts ascend; `len` is at least 1; `last` and `start` of an entry are those of what is below it.
@@ -23,7 +23,7 @@
 //!   not either (IR-9).
 //! * A change takes no more nodes than [`Index::nodes_for_insert`] says, and a removal takes none: nothing here can fail.
 //!
-//! Memory order: see [`node`] for the fields. `version`: a writer stores the odd number, Release fence, changes, stores the even
+//! Memory order: see `node` for the fields. `version`: a writer stores the odd number, Release fence, changes, stores the even
 //! number with Release. A reader loads it with Acquire, reads, Acquire fence, loads it again.
 #![expect(unsafe_code, reason = "a tree of nodes that point at each other")]
 #![expect(

@@ -1,6 +1,6 @@
 //! The interval notifiers of one mm (floor 3): busy periods, sequence numbers, deferral, read_begin.
 //!
-//! Owns: the state word (SPEC's S.seq and S.active, [`word`]), the index, the deferred list, the sleepers, and who is a member.
+//! Owns: the state word (SPEC's S.seq and S.active, `word`), the index, the deferred list, the sleepers, and who is a member.
 //!
 //! The protocol. A range counts itself in `active` at its start and out at its end. If it touches a member it also makes
 //! `seq` odd. The states (SPEC 3.0):

@@ -71,6 +71,7 @@ extern "C" fn child() {
         WALKS.release_in_child();
         registry::each(|mm| release_in_child(mm));
         renew_process_mm();
+        notifiers::after_fork_in_child();
         registry::release_after_fork();
         notifiers::WORKER
             .release_in_child(|head| (*notifiers::notifier_of_rcu(head)).mm == process_mm());

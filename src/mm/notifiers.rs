@@ -1,6 +1,6 @@
 //! Notifiers of a whole address space: register, unregister, get, put, synchronize (SPEC 3.8 to 3.10, 3.13).
 //!
-//! A registered notifier carries `REGISTERED` in its `rcu.func`, which drivers never look at, until it is unregistered or
+//! A registered notifier carries a stamp in its `rcu.func`, which drivers never look at, until it is unregistered or
 //! its last put is made; then the word is the worker's (`srcu::Worker`). That is how a second unregister is told from
 //! the first one after mm exit has unlinked the notifier (DV-9).
 
@@ -21,7 +21,7 @@ use crate::report::{
     RG_1_LOCK, RG_1_USERS, RG_2, Result, UN_1,
 };
 use crate::srcu::{Worker, WorkerOps};
-use crate::sync::Ordering;
+use crate::sync::{AtomicUsize, Ordering};
 use crate::thread::{self, Frame, Kind};
 
 crate::sync::global! {
@@ -35,8 +35,29 @@ crate::sync::global! {
     );
 }
 
-/// "mmunotif": a word that no ticket and no function has.
+/// "mmunotif": with the number of forks up to this process, a word that no ticket and no function has.
 const REGISTERED: usize = 0x6d6d_756e_6f74_6966;
+
+/// Forks between the first process and this one.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
+/// The stamp of what is registered in this process. What was inherited has another one.
+fn own_stamp() -> usize {
+    // ORDERING: Relaxed: changes in a child only, while it has one thread.
+    REGISTERED ^ FORKS.load(Ordering::Relaxed)
+}
+
+/// Is this the stamp of a registration, in this process or in one that it was forked from?
+fn is_stamp(word: usize) -> bool {
+    // ORDERING: Relaxed: as above.
+    word ^ REGISTERED <= FORKS.load(Ordering::Relaxed)
+}
+
+/// In a child after fork: what is registered now was inherited.
+pub(super) fn after_fork_in_child() {
+    // ORDERING: Relaxed: there is one thread.
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
 
 const MAX_ERRNO: usize = 4095;
 
@@ -224,7 +245,7 @@ unsafe fn link(
         (*subscription).mm = mm;
         (*subscription).users = 1;
         dispatch::set_abi(subscription, abi);
-        stamp(subscription).write(REGISTERED);
+        stamp(subscription).write(own_stamp());
         chain.add(subscription);
     }
     Ok(())
@@ -291,8 +312,8 @@ unsafe fn is_owed(
     // SAFETY: The caller passes a valid notifier. One that is listed was registered here; one that is not still bears the stamp
     // if mm exit unlinked it.
     unsafe {
-        let listed = chain.contains(subscription);
-        let owed = (listed || (*subscription).mm == mm) && stamp(subscription).read() == REGISTERED;
+        let here = || (*subscription).mm == mm || chain.contains(subscription);
+        let owed = is_stamp(stamp(subscription).read()) && here();
         if owed {
             stamp(subscription).write(0);
         }
@@ -308,10 +329,11 @@ unsafe fn delist(
     subscriptions: &Subscriptions,
 ) {
     let section = Walk::enter(subscriptions, mm);
-    if !subscriptions.chain.lock().contains(subscription) {
+    // SAFETY: Registered, hence valid. Mm exit unlinks it once, for good.
+    if !unsafe { chain::is_linked(subscription) } {
         return;
     }
-    // SAFETY: Listed, hence registered and valid.
+    // SAFETY: As above.
     unsafe { section.release_one(subscription) };
     drop(section);
     // SAFETY: It was linked; mm exit may have unlinked it meanwhile.
@@ -323,6 +345,9 @@ unsafe fn delist(
 unsafe fn end_inherited(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> bool {
     // SAFETY: The caller passes valid objects.
     unsafe {
+        if stamp(subscription).read() == own_stamp() {
+            return false;
+        }
         // The same memory may have been registered anew, on the child's own mm.
         if subscriptions::of(mm).is_some_and(|own| own.chain.lock().contains(subscription)) {
             return false;
@@ -457,7 +482,7 @@ pub unsafe fn put(subscription: *mut mmu_notifier) -> Result<()> {
         if (*subscription).users == 0 {
             return Err(no_users.into());
         }
-        if stamp(subscription).read() != REGISTERED {
+        if !is_stamp(stamp(subscription).read()) {
             return Err(DV_9_UNREGISTER
                 .broken_by(FUNCTION)
                 .about(subscription.cast())

@@ -1,7 +1,7 @@
 //! What the calling thread is in the middle of (floor 0): callbacks, a read section, and ranges between their start and
 //! their end.
 //!
-//! Owns: one [`Record`] for each thread that has come by ([`records`]): its read section, its stack of frames, one per running
+//! Owns: one [`Record`] for each thread that has come by (`records`): its read section, its stack of frames, one per running
 //! set of callbacks, linked through the stacks of the functions that run them; and a short count of ranges in flight.
 //!
 //! Invariants
