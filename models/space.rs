@@ -35,7 +35,7 @@ pub const MODELS: &[Model] = &[
     up_to(
         "space::insert_against_pair",
         insert_against_pair,
-        [Some(2), Some(3)],
+        [Some(1), Some(2)],
     ),
     up_to(
         "space::first_registrations",
