@@ -5,15 +5,17 @@ use std::cell::UnsafeCell;
 use std::ptr;
 
 use mmu_notifier::abi::types::{interval_tree_node, rb_node};
-use mmu_notifier::index::{self, Index};
+use mmu_notifier::index::{self, Cursor, Index, Nodes, Supply};
 
 /// Names an interval that was inserted.
 pub(super) type Id = usize;
 
-/// An index and its nodes, which stay where they are until the end: the vector never grows beyond its capacity.
+/// An index, the memory of its nodes, and its intervals, which stay where they are until the end: the vector never grows beyond
+/// its capacity.
 pub(super) struct Library {
     index: Index,
-    nodes: Vec<UnsafeCell<interval_tree_node>>,
+    nodes: Nodes,
+    intervals: Vec<UnsafeCell<interval_tree_node>>,
 }
 
 impl Library {
@@ -21,7 +23,8 @@ impl Library {
     pub(super) fn new(room: usize) -> Self {
         Self {
             index: Index::new(),
-            nodes: Vec::with_capacity(room),
+            nodes: Nodes::new(),
+            intervals: Vec::with_capacity(room),
         }
     }
 
@@ -31,67 +34,91 @@ impl Library {
             rb_right: ptr::null_mut(),
             rb_left: ptr::null_mut(),
         };
-        let node = interval_tree_node {
+        let interval = interval_tree_node {
             rb,
             start,
             last,
             __subtree_last: 0,
         };
-        let id = self.nodes.len();
-        assert!(id < self.nodes.capacity());
-        self.nodes.push(UnsafeCell::new(node));
-        // SAFETY: The node is new, and valid until `self` is dropped.
-        unsafe { index::clear(self.node(id)) };
+        let id = self.intervals.len();
+        assert!(id < self.intervals.capacity());
+        self.intervals.push(UnsafeCell::new(interval));
+        let interval = self.interval(id);
+        // SAFETY: It is new, and valid until `self` is dropped.
+        unsafe { index::clear(interval) };
         assert!(self.reads_as_empty(id));
-        // SAFETY: As above; it is in no index.
-        unsafe { self.index.insert(self.node(id), mark) };
+        if let Err(wanted) = self.nodes.has(self.index.nodes_for_insert()) {
+            self.nodes.add(Supply::new(wanted).expect("memory"));
+        }
+        self.index.begin_change();
+        // SAFETY: As above; it is in no index; the nodes are there.
+        unsafe { self.index.insert(&mut self.nodes, interval, mark) };
+        self.index.end_change();
         assert!(!self.reads_as_empty(id));
         id
     }
 
     /// Of one that is in the index.
     pub(super) fn remove(&mut self, id: Id) {
-        let node = self.node(id);
+        let interval = self.interval(id);
+        self.index.begin_change();
         // SAFETY: It is in the index, says the caller.
-        unsafe { self.index.remove(node) };
+        unsafe { self.index.remove(&mut self.nodes, interval) };
+        self.index.end_change();
         // IR-9
         assert!(!self.reads_as_empty(id));
     }
 
     pub(super) fn first(&self, start: u64, last: u64) -> Option<Id> {
-        self.id_of(self.index.first(start, last))
+        let first = self.index.first_unchanging(start, last);
+        first.map(|cursor| self.id_at(cursor))
     }
 
     /// Of one that is in the index, and intersects `[start, last]` or precedes one that does.
     pub(super) fn next(&self, id: Id, start: u64, last: u64) -> Option<Id> {
-        // SAFETY: It is in the index, says the caller, and the index does not change.
-        self.id_of(unsafe { index::next(self.node(id), start, last) })
+        // SAFETY: The index does not change.
+        let next = unsafe { self.cursor_of(id).next(start, last) };
+        next.map(|cursor| self.id_at(cursor))
+    }
+
+    /// Where one stands that is in the index: among those that intersect its first byte.
+    fn cursor_of(&self, id: Id) -> Cursor {
+        // SAFETY: The interval is valid.
+        let start = unsafe { (*self.interval(id)).start };
+        let mut at = self.index.first_unchanging(start, start);
+        while let Some(cursor) = at {
+            if self.id_at(cursor) == id {
+                return cursor;
+            }
+            // SAFETY: The index does not change.
+            at = unsafe { cursor.next(start, start) };
+        }
+        panic!("the interval {id} is not found where it stands");
     }
 
     /// Of one that is in the index.
     pub(super) fn mark(&self, id: Id) -> u8 {
         // SAFETY: It is in the index, says the caller.
-        unsafe { index::mark(self.node(id)) }
+        unsafe { index::mark(self.interval(id)) }
     }
 
-    fn node(&self, id: Id) -> *mut interval_tree_node {
-        self.nodes[id].get()
+    fn interval(&self, id: Id) -> *mut interval_tree_node {
+        self.intervals[id].get()
     }
 
-    fn id_of(&self, node: *mut interval_tree_node) -> Option<Id> {
-        if node.is_null() {
-            return None;
-        }
-        let offset = node.addr().wrapping_sub(self.nodes.as_ptr().addr());
+    fn id_at(&self, cursor: Cursor) -> Id {
+        // SAFETY: The index does not change between the search and this.
+        let interval = unsafe { cursor.interval() };
+        let offset = interval.addr().wrapping_sub(self.intervals.as_ptr().addr());
         let id = offset / size_of::<interval_tree_node>();
-        assert!(id < self.nodes.len(), "a node of nobody's");
-        Some(id)
+        assert!(id < self.intervals.len(), "an interval of nobody's");
+        id
     }
 
     /// `RB_EMPTY_NODE`
     fn reads_as_empty(&self, id: Id) -> bool {
-        let node = self.node(id);
-        // SAFETY: The node is valid.
-        unsafe { (*node).rb.__rb_parent_color == node.addr() as u64 }
+        let interval = self.interval(id);
+        // SAFETY: The interval is valid.
+        unsafe { (*interval).rb.__rb_parent_color == interval.addr() as u64 }
     }
 }
