@@ -133,7 +133,7 @@ def main():
                 failed += 1
                 print(f"{name}: NOT FOUND: {wrong}", flush=True)
     if skipped:
-        print(f"skipped {skipped} mutations: their turn comes on another day (all: make models-bite)")
+        print(f"SKIP {skipped} mutations: their turn comes on another day (all: make models-bite)")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(failed > 0)
 
