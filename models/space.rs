@@ -33,9 +33,14 @@ pub const MODELS: &[Model] = &[
         [Some(2), Some(3)],
     ),
     up_to(
-        "space::insert_against_pair",
-        insert_against_pair,
-        [Some(1), Some(2)],
+        "space::insert_against_pair_mmap_lock",
+        insert_against_pair_mmap_lock,
+        [Some(2), Some(3)],
+    ),
+    up_to(
+        "space::insert_against_pair_rmap",
+        insert_against_pair_rmap,
+        [Some(2), Some(3)],
     ),
     up_to(
         "space::first_registrations",
@@ -50,7 +55,7 @@ pub const MODELS: &[Model] = &[
     up_to(
         "space::unregister_against_exit",
         unregister_against_exit,
-        [Some(3), Some(4)],
+        [Some(2), Some(4)],
     ),
     up_to(
         "space::exit_against_pair",
@@ -293,7 +298,16 @@ fn register_against_pair() {
 }
 
 /// RG-9: the first insert turns intervals on while no pair runs; a pair that began before it ends as it began (RE-6).
-fn insert_against_pair() {
+fn insert_against_pair_mmap_lock() {
+    insert_against_pair(mm::semaphore());
+}
+
+/// The same, for a pair under the other lock.
+fn insert_against_pair_rmap() {
+    insert_against_pair(mm::rmap());
+}
+
+fn insert_against_pair(lock: mm::LockKind) {
     static INTERVAL_OPS: mmu_interval_notifier_ops = {
         unsafe extern "C" fn invalidate(
             _sub: *mut mmu_interval_notifier,
@@ -309,7 +323,7 @@ fn insert_against_pair() {
     let mm = address_space();
     let old = Subscriber::make();
     register(old, mm);
-    let producers = [producer(mm, mm::semaphore()), producer(mm, mm::rmap())];
+    let producer = producer(mm, lock);
     // SAFETY: A C struct: zeroes are values of all of its members.
     let sub: *mut mmu_interval_notifier = Box::leak(Box::new(unsafe { zeroed() }));
     let request = Request {
@@ -325,7 +339,7 @@ fn insert_against_pair() {
         mm::insert(request).expect("inserted");
         mm::remove(sub).expect("removed");
     }
-    join(producers);
+    join([producer]);
     unregister(old, mm);
     put_user(mm);
     finish(mm);

@@ -348,7 +348,11 @@ impl Worker {
         // ORDERING: Relaxed: a hint; what it is about is read under the lock.
         let seen = self.arrivals.load(Ordering::Relaxed);
         drop(queue);
-        let lingers = if cfg!(loom) || hook::is_installed() { 0 } else { LINGER };
+        let lingers = if cfg!(loom) || hook::is_installed() {
+            0
+        } else {
+            LINGER
+        };
         for _ in 0..lingers {
             // ORDERING: Relaxed: as above.
             if self.arrivals.load(Ordering::Relaxed) != seen {

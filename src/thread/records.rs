@@ -16,9 +16,7 @@ use core::cell::Cell;
 use core::ptr;
 
 use super::Frame;
-use crate::sync::{
-    self, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
+use crate::sync::{self, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Threads at a time. Linux allows 32,768 unless it is told otherwise.
 const THREADS: usize = if cfg!(loom) { 8 } else { 1 << 17 };
