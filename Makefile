@@ -40,6 +40,7 @@ KERNELS := 5.14 6.1 6.3 6.6 6.10 6.12 7.1
 
 CARGO   ?= cargo
 INSTALL ?= install
+OBJCOPY ?= objcopy
 export CC LD AR OBJCOPY LDFLAGS
 
 BUILD   := build
