@@ -16,6 +16,10 @@ const FLOORS: &[(&str, u32)] = &[
     ("chain", 30),
     ("interval", 30),
     ("mm", 40),
+    ("live", 50),
+    ("api", 60),
+    ("explore", 60),
+    ("replay", 60),
 ];
 
 fn floor(room: &str) -> Option<u32> {
