@@ -11,6 +11,7 @@
 # make bench          the benchmark beside its peers (docs/performance.md), into build/bench; QUICK=1 takes a minute;
 #                     ONLY=part; bench-gate fails where a ratio misses its target by half, bench-document rewrites the
 #                     measured part of docs/performance.md
+# make python         builds the wheel of the Python package and installs it into build/venv
 # make headers        regenerates what cbindgen generates
 # make rules          regenerates docs/rules.md: where each rule of the specification is in the code and in the tests
 # make abi-baseline   takes over a public ABI that was changed on purpose
@@ -153,6 +154,12 @@ models-bite:
 tools:
 	sh scripts/tools.sh
 
+# ----------------------------------------------------------------------------------------------------------- python
+
+.PHONY: python
+python: | $(BUILD)
+	sh python/venv.sh $(CURDIR)/$(BUILD)/venv
+
 # ------------------------------------------------------------------------------------------------------------ bench
 
 QUICK ?=
@@ -195,5 +202,5 @@ rules:
 
 .PHONY: clean
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) python/target
 	$(CARGO) clean

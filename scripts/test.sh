@@ -36,6 +36,7 @@ part_abi() { bash c-tests/abi/run.sh; }
 part_instructions() { bash benches/instructions/check.sh; }
 part_readme() { bash c-tests/readme.sh; }
 part_abi-guard() { bash c-tests/abi/guard.sh; }
+part_python() { bash python/test.sh; }
 part_fuzz() { bash fuzz/run.sh; }
 # The checks themselves.
 part_checks() { bash scripts/test-tally.sh && python3 scripts/bite.py --anchors; }
@@ -47,7 +48,7 @@ part_models() {
 }
 
 [ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man instructions readme \
-	abi-guard fuzz checks models
+	abi-guard fuzz checks models python
 make -s stage || exit 1
 for part; do
 	log=$build/test-$part.log start=$SECONDS

@@ -30,7 +30,7 @@ Other keys are allowed and ignored. ``validate`` says what is wrong with a trace
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterable, List, Optional, TypedDict, Union
+from typing import Any, Dict, Iterable, List, Optional, TypedDict, Union, cast
 
 __all__ = ["STATES", "Step", "Trace", "dump", "load", "step", "validate"]
 
@@ -136,5 +136,5 @@ def load(path: str) -> Trace:
                 raise ValueError(f"{path}:{number}: {error}") from None
             if not isinstance(one, dict):
                 raise ValueError(f"{path}:{number}: no step but {type(one).__name__}")
-            trace.append(one)
+            trace.append(cast(Step, one))
     return trace
