@@ -19,6 +19,7 @@ pub mod chain;
 pub mod dispatch;
 pub mod index;
 pub mod interval;
+pub mod live;
 pub mod mm;
 pub mod report;
 pub mod srcu;

@@ -1,0 +1,64 @@
+//! The epoch: rises with each change of watched memory that its subscribers were not told of in time.
+//!
+//! A cache that cannot be sure of being told remembers the epoch with each entry. An entry of another epoch has to be
+//! validated again before it is used: so nothing is stale in silence. The epoch never falls.
+//!
+//! Invariants
+//! * Atomics only: it may be raised anywhere, inside a system call's hook and a signal handler included.
+//! * Who sees the epoch risen sees its cause counted.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// Why subscribers were not told in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A change was not announced at all.
+    Missed,
+    /// A change was announced after it had been made.
+    Late,
+    /// A change was made by a callback, or by the library inside a call of its own, and could not be announced there.
+    Nested,
+    /// A change was announced, but the release stage of a range that wanted to be waited for was not.
+    Timeout,
+}
+
+const CAUSES: usize = Cause::Timeout as usize + 1;
+
+static COUNTS: [AtomicU64; CAUSES] = [const { AtomicU64::new(0) }; CAUSES];
+static EPOCH: AtomicU64 = AtomicU64::new(0);
+
+/// Counts `cause` and raises the epoch.
+pub fn raise(cause: Cause) {
+    // ORDERING: Relaxed: published by the next step.
+    COUNTS[cause as usize].fetch_add(1, Ordering::Relaxed);
+    // ORDERING: Release pairs with the Acquire in `epoch`.
+    EPOCH.fetch_add(1, Ordering::Release);
+}
+
+/// The epoch, from 0 on.
+pub fn epoch() -> u64 {
+    // ORDERING: Acquire pairs with the Release in `raise`.
+    EPOCH.load(Ordering::Acquire)
+}
+
+/// How often the epoch was raised by `cause`.
+pub fn count(cause: Cause) -> u64 {
+    // ORDERING: Relaxed: a counter; `epoch` orders it for who asks there first.
+    COUNTS[cause as usize].load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_is_the_sum_of_its_causes() {
+        let before = (epoch(), count(Cause::Late), count(Cause::Timeout));
+        raise(Cause::Late);
+        raise(Cause::Timeout);
+        raise(Cause::Timeout);
+        assert!(epoch() >= before.0 + 3);
+        assert!(count(Cause::Late) > before.1);
+        assert!(count(Cause::Timeout) >= before.2 + 2);
+    }
+}
