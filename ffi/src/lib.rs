@@ -10,6 +10,7 @@
 )]
 
 mod convert;
+pub mod live;
 pub mod mm;
 pub mod notifier;
 pub mod rcu;

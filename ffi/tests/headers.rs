@@ -231,6 +231,12 @@ const HEADERS: &[Header] = &[
         ..Header::NONE
     },
     Header {
+        path: "include/mmu_notifier/live.h",
+        sources: &["src/live/status.rs", "ffi/src/live.rs"],
+        about: "The process's own address space, live: its system calls as events.",
+        ..Header::NONE
+    },
+    Header {
         path: "include/mmu_notifier/wait.h",
         sources: &["src/sync/hook.rs", "ffi/src/wait.rs"],
         about: "Who sleeps in the library, on what, and who wakes them: for tests and explorers.",

@@ -1,0 +1,61 @@
+//! `<mmu_notifier/live.h>`: the process's own address space, live.
+
+use core::ffi::{c_int, c_uint, c_ulong};
+
+use mmu_notifier::live;
+use mmu_notifier::live::mmu_notifier_live_status;
+
+use crate::convert::IntoC;
+
+/// From now on every change that the process makes to its own address space by a system call is a start and end pair on
+/// `current->mm` of its threads: before the change, by the calling thread, which goes on when the subscribers are done.
+///
+/// 0; or a negative errno: -ENOTSUP if the process cannot be covered (mmu_notifier_live_status() has the reason). Calls that
+/// are made while it is enabled change nothing and return 0. Callable from any thread, not from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmu_notifier_live_enable() -> c_int {
+    live::enable(0).into_c()
+}
+
+/// As mmu_notifier_live_enable(), with MMU_NOTIFIER_LIVE_ flags. -EINVAL: a flag that is not known.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmu_notifier_live_enable_with(flags: c_uint) -> c_int {
+    live::enable(flags).into_c()
+}
+
+/// Ends live events. When it returns no callback runs on behalf of a system call, and the system calls are what they were,
+/// but for those that somebody else has changed since. 0; or -EDEADLK if called from such a callback.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmu_notifier_live_disable() -> c_int {
+    live::disable().into_c()
+}
+
+/// Says what is covered and what was missed so far. The caller sets `status->size` to `sizeof(*status)`, and no more than that
+/// is written. 0; or -EINVAL if the size is too small to be one. Callable from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmu_notifier_live_status(status: *mut mmu_notifier_live_status) -> c_int {
+    if status.is_null() {
+        return -libc::EINVAL;
+    }
+    // SAFETY: The caller passes a struct whose size it has set.
+    let size = unsafe { (*status).size };
+    let known = mmu_notifier_live_status {
+        size,
+        ..live::status()
+    };
+    let length = (size as usize).min(size_of::<mmu_notifier_live_status>());
+    if length < size_of::<c_uint>() {
+        return -libc::EINVAL;
+    }
+    let bytes = (&raw const known).cast::<u8>();
+    // SAFETY: As above: that many bytes are the caller's.
+    unsafe { status.cast::<u8>().copy_from_nonoverlapping(bytes, length) };
+    0
+}
+
+/// Rises whenever a change of watched memory was not told, told late, or not waited for: what was validated under another
+/// epoch has to be validated again before it is used. Callable from anywhere.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmu_notifier_live_epoch() -> c_ulong {
+    live::epoch::epoch()
+}

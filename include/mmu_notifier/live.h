@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The process's own address space, live: its system calls as events.
+ * Generated from the Rust sources: change them, then run `make headers`.
+ */
+
+#ifndef MMU_NOTIFIER_LIVE_H
+#define MMU_NOTIFIER_LIVE_H
+
+/**
+ * Flag of mmu_notifier_live_enable_with(): a userfaultfd catches, late, what the sites do not see of watched ranges.
+ */
+#define MMU_NOTIFIER_LIVE_NET 1
+
+/**
+ * Flag: writes sites through /proc/self/mem at once, without trying mprotect() first.
+ */
+#define MMU_NOTIFIER_LIVE_PROC_MEM 2
+
+/**
+ * Flag: writes sites by replacing their pages at once, without trying the other ways first.
+ */
+#define MMU_NOTIFIER_LIVE_PAGE_SWAP 4
+
+/**
+ * Mechanism in force: the system calls of libc and ld.so.
+ */
+#define MMU_NOTIFIER_LIVE_BY_SITES 1
+
+/**
+ * Mechanism in force: the userfaultfd on watched ranges.
+ */
+#define MMU_NOTIFIER_LIVE_BY_NET 2
+
+/**
+ * How sites were written: not at all.
+ */
+#define MMU_NOTIFIER_LIVE_WRITE_NONE 0
+
+/**
+ * How sites were written: in place, while their page was writable by mprotect().
+ */
+#define MMU_NOTIFIER_LIVE_WRITE_MPROTECT 1
+
+/**
+ * How sites were written: in place, through /proc/self/mem.
+ */
+#define MMU_NOTIFIER_LIVE_WRITE_PROC_MEM 2
+
+/**
+ * How sites were written: a changed copy of the page was mapped over it.
+ */
+#define MMU_NOTIFIER_LIVE_WRITE_PAGE_SWAP 3
+
+/**
+ * What is covered, and what was missed so far.
+ */
+struct mmu_notifier_live_status {
+	/**
+	 * Set by the caller: the size of its struct in bytes. No more than that is written.
+	 */
+	unsigned int size;
+	/**
+	 * 1 between enable and disable.
+	 */
+	unsigned int enabled;
+	/**
+	 * MMU_NOTIFIER_LIVE_BY_*: what is in force.
+	 */
+	unsigned int mechanisms;
+	/**
+	 * MMU_NOTIFIER_LIVE_WRITE_*: how sites were written.
+	 */
+	unsigned int write_method;
+	/**
+	 * Sites that are ours and in place.
+	 */
+	unsigned int sites;
+	/**
+	 * Sites that somebody else had patched before, whose calls reach us through syscall().
+	 */
+	unsigned int foreign_sites;
+	/**
+	 * Sites that were ours and that somebody else has taken away since.
+	 */
+	unsigned int lost_sites;
+	/**
+	 * Loaded objects with memory system calls of their own, which no site covers.
+	 */
+	unsigned int blind_objects;
+	/**
+	 * Calls that were made a start and end pair.
+	 */
+	unsigned long events;
+	/**
+	 * Changes that were told after they had been made.
+	 */
+	unsigned long late;
+	/**
+	 * Changes of watched memory that were not told.
+	 */
+	unsigned long missed;
+	/**
+	 * Memory system calls from inside a callback.
+	 */
+	unsigned long nested;
+	/**
+	 * Calls that went on although a range's release had not ended.
+	 */
+	unsigned long release_timeouts;
+	/**
+	 * See mmu_notifier_live_epoch().
+	 */
+	unsigned long epoch;
+	/**
+	 * Why live is not enabled, or what is not covered; empty if there is nothing to say. NUL-terminated.
+	 */
+	char reason[160];
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * From now on every change that the process makes to its own address space by a system call is a start and end pair on
+ * `current->mm` of its threads: before the change, by the calling thread, which goes on when the subscribers are done.
+ *
+ * 0; or a negative errno: -ENOTSUP if the process cannot be covered (mmu_notifier_live_status() has the reason). Calls that
+ * are made while it is enabled change nothing and return 0. Callable from any thread, not from callbacks.
+ */
+int mmu_notifier_live_enable(void);
+
+/**
+ * As mmu_notifier_live_enable(), with MMU_NOTIFIER_LIVE_ flags. -EINVAL: a flag that is not known.
+ */
+int mmu_notifier_live_enable_with(unsigned int flags);
+
+/**
+ * Ends live events. When it returns no callback runs on behalf of a system call, and the system calls are what they were,
+ * but for those that somebody else has changed since. 0; or -EDEADLK if called from such a callback.
+ */
+int mmu_notifier_live_disable(void);
+
+/**
+ * Says what is covered and what was missed so far. The caller sets `status->size` to `sizeof(*status)`, and no more than that
+ * is written. 0; or -EINVAL if the size is too small to be one. Callable from any thread.
+ */
+int mmu_notifier_live_status(struct mmu_notifier_live_status *status);
+
+/**
+ * Rises whenever a change of watched memory was not told, told late, or not waited for: what was validated under another
+ * epoch has to be validated again before it is used. Callable from anywhere.
+ */
+unsigned long mmu_notifier_live_epoch(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* MMU_NOTIFIER_LIVE_H */

@@ -1,0 +1,91 @@
+//! What is known of the means, as C sees it.
+
+use core::ffi::{c_char, c_uint, c_ulong};
+
+/// Flag of mmu_notifier_live_enable_with(): a userfaultfd catches, late, what the sites do not see of watched ranges.
+pub const MMU_NOTIFIER_LIVE_NET: c_uint = 1;
+/// Flag: writes sites through /proc/self/mem at once, without trying mprotect() first.
+pub const MMU_NOTIFIER_LIVE_PROC_MEM: c_uint = 2;
+/// Flag: writes sites by replacing their pages at once, without trying the other ways first.
+pub const MMU_NOTIFIER_LIVE_PAGE_SWAP: c_uint = 4;
+
+/// Mechanism in force: the system calls of libc and ld.so.
+pub const MMU_NOTIFIER_LIVE_BY_SITES: c_uint = 1;
+/// Mechanism in force: the userfaultfd on watched ranges.
+pub const MMU_NOTIFIER_LIVE_BY_NET: c_uint = 2;
+
+/// How sites were written: not at all.
+pub const MMU_NOTIFIER_LIVE_WRITE_NONE: c_uint = 0;
+/// How sites were written: in place, while their page was writable by mprotect().
+pub const MMU_NOTIFIER_LIVE_WRITE_MPROTECT: c_uint = 1;
+/// How sites were written: in place, through /proc/self/mem.
+pub const MMU_NOTIFIER_LIVE_WRITE_PROC_MEM: c_uint = 2;
+/// How sites were written: a changed copy of the page was mapped over it.
+pub const MMU_NOTIFIER_LIVE_WRITE_PAGE_SWAP: c_uint = 3;
+
+/// What is covered, and what was missed so far.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct mmu_notifier_live_status {
+    /// Set by the caller: the size of its struct in bytes. No more than that is written.
+    pub size: c_uint,
+    /// 1 between enable and disable.
+    pub enabled: c_uint,
+    /// MMU_NOTIFIER_LIVE_BY_*: what is in force.
+    pub mechanisms: c_uint,
+    /// MMU_NOTIFIER_LIVE_WRITE_*: how sites were written.
+    pub write_method: c_uint,
+    /// Sites that are ours and in place.
+    pub sites: c_uint,
+    /// Sites that somebody else had patched before, whose calls reach us through syscall().
+    pub foreign_sites: c_uint,
+    /// Sites that were ours and that somebody else has taken away since.
+    pub lost_sites: c_uint,
+    /// Loaded objects with memory system calls of their own, which no site covers.
+    pub blind_objects: c_uint,
+    /// Calls that were made a start and end pair.
+    pub events: c_ulong,
+    /// Changes that were told after they had been made.
+    pub late: c_ulong,
+    /// Changes of watched memory that were not told.
+    pub missed: c_ulong,
+    /// Memory system calls from inside a callback.
+    pub nested: c_ulong,
+    /// Calls that went on although a range's release had not ended.
+    pub release_timeouts: c_ulong,
+    /// See mmu_notifier_live_epoch().
+    pub epoch: c_ulong,
+    /// Why live is not enabled, or what is not covered; empty if there is nothing to say. NUL-terminated.
+    pub reason: [c_char; 160],
+}
+
+impl mmu_notifier_live_status {
+    pub(super) const fn new() -> Self {
+        Self {
+            size: size_of::<Self>() as c_uint,
+            enabled: 0,
+            mechanisms: 0,
+            write_method: MMU_NOTIFIER_LIVE_WRITE_NONE,
+            sites: 0,
+            foreign_sites: 0,
+            lost_sites: 0,
+            blind_objects: 0,
+            events: 0,
+            late: 0,
+            missed: 0,
+            nested: 0,
+            release_timeouts: 0,
+            epoch: 0,
+            reason: [0; 160],
+        }
+    }
+
+    /// Cuts what does not fit.
+    pub(super) fn set_reason(&mut self, text: &str) {
+        let room = self.reason.len() - 1;
+        self.reason.fill(0);
+        for (to, from) in self.reason[..room].iter_mut().zip(text.bytes()) {
+            *to = from as c_char;
+        }
+    }
+}
