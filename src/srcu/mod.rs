@@ -37,11 +37,12 @@ use crate::sync::{
     AtomicU64, Lock, Ordering, WaitQueue, fence,
     hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
 };
-use crate::thread::{self, Record};
+use crate::thread::{self, Record, Section};
 
-/// The domain of walks: readers are known by their thread's record, so that a process can have but one.
+/// A domain whose readers are known by their thread's record, so that a process can have but one of each `KIND`: 0 is the
+/// domain of walks, the others are for the process's own system calls (`mm::calls`).
 #[derive(Debug)]
-pub struct Srcu {
+pub struct Srcu<const KIND: usize = 0> {
     /// The number that readers who come now note. Never 0.
     now: AtomicU64,
     /// Grace periods up to this one have had their heavy fence.
@@ -64,13 +65,13 @@ pub struct Ticket(u64);
 #[must_use]
 pub struct Outermost(bool);
 
-impl Default for Srcu {
+impl<const KIND: usize> Default for Srcu<KIND> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Srcu {
+impl<const KIND: usize> Srcu<KIND> {
     /// A domain without readers.
     pub const fn new() -> Self {
         Self {
@@ -88,12 +89,12 @@ impl Srcu {
     #[inline(always)]
     pub fn read_lock(&self, thread: &Record) -> Outermost {
         // ORDERING: Relaxed: the thread's own.
-        let nested = thread.section.load(Ordering::Relaxed) != 0;
+        let nested = thread.section(KIND).number.load(Ordering::Relaxed) != 0;
         if !nested {
             // ORDERING: Acquire pairs with the increment in `begin`.
             let now = self.now.load(Ordering::Acquire);
             // ORDERING: Release pairs with the Acquire in `readers_up_to`.
-            thread.section.store(now, Ordering::Release);
+            thread.section(KIND).number.store(now, Ordering::Release);
             // Its partner is the heavy fence in `fence_for`.
             fence::light();
         }
@@ -107,11 +108,11 @@ impl Srcu {
             return false;
         }
         // ORDERING: Release pairs with the Acquire in `readers_up_to`.
-        thread.section.store(0, Ordering::Release);
+        thread.section(KIND).number.store(0, Ordering::Release);
         // Its partner is the heavy fence in `watch`.
         fence::light();
         // ORDERING: Relaxed: ordered by the fence.
-        let awaited = thread.awaited.load(Ordering::Relaxed) != 0;
+        let awaited = thread.section(KIND).awaited.load(Ordering::Relaxed) != 0;
         if awaited {
             self.wake(thread);
         }
@@ -122,7 +123,7 @@ impl Srcu {
     fn wake(&self, thread: &Record) {
         let sleeping = self.sleeping.lock();
         // ORDERING: Relaxed: under the lock.
-        thread.awaited.store(0, Ordering::Relaxed);
+        thread.section(KIND).awaited.store(0, Ordering::Relaxed);
         self.drained.wake_all(sleeping, GRACE_PERIOD);
     }
 
@@ -140,7 +141,7 @@ impl Srcu {
             return true;
         }
         self.fence_for(ticket);
-        let over = readers_up_to(ticket).next().is_none();
+        let over = readers_up_to(KIND, ticket).next().is_none();
         if over {
             // ORDERING: Release pairs with the Acquire above.
             self.over.fetch_max(ticket.0, Ordering::Release);
@@ -175,7 +176,7 @@ impl Srcu {
         self.fence_for(ticket);
         loop {
             let (mut any, mut untold) = (false, false);
-            for reader in readers_up_to(ticket) {
+            for reader in readers_up_to(KIND, ticket) {
                 any = true;
                 // ORDERING: Relaxed: under the lock, but for a thread that has just got its record, whose section orders it.
                 untold |= reader.awaited.load(Ordering::Relaxed) == 0;
@@ -251,11 +252,14 @@ impl Srcu {
 }
 
 /// Threads in a section that began under `ticket` or earlier.
-fn readers_up_to(ticket: Ticket) -> impl Iterator<Item = &'static Record> {
-    thread::attached().iter().filter(move |thread| {
+fn readers_up_to(kind: usize, ticket: Ticket) -> impl Iterator<Item = &'static Section> {
+    let sections = thread::attached()
+        .iter()
+        .map(move |thread| thread.section(kind));
+    sections.filter(move |section| {
         // ORDERING: Acquire pairs with the Releases in `read_lock` and `read_unlock`.
-        let section = thread.section.load(Ordering::Acquire);
-        section != 0 && section <= ticket.0
+        let number = section.number.load(Ordering::Acquire);
+        number != 0 && number <= ticket.0
     })
 }
 

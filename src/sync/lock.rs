@@ -4,7 +4,7 @@
 use core::ops::{Deref, DerefMut};
 
 use super::hook::{self, WaitReason};
-use super::{AtomicU32, Ordering, UnsafeCell, futex};
+use super::{AtomicU32, Ordering, UnsafeCell, futex, words};
 
 /// The lock is free.
 const FREE: u32 = 0;
@@ -52,6 +52,7 @@ impl<T> Lock<T> {
 
     /// Takes the lock without a guard, for holders that span functions (fork).
     pub fn acquire(&self) {
+        words::before_lock();
         acquire(&self.word);
     }
 
@@ -61,6 +62,7 @@ impl<T> Lock<T> {
     /// The caller's thread (or, after fork, its image) took the lock by `acquire` and uses its data no longer.
     pub unsafe fn release(&self) {
         release(&self.word);
+        words::after_unlock();
     }
 
     /// The data of a lock that [`Lock::acquire`] took.
@@ -147,6 +149,7 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
         release(&self.lock.word);
+        words::after_unlock();
     }
 }
 

@@ -35,6 +35,7 @@ mod spin;
 #[cfg(not(loom))]
 mod thread;
 mod wait;
+pub mod words;
 
 pub use core::sync::atomic::Ordering;
 pub use lock::{Lock, LockGuard};

@@ -1,13 +1,13 @@
 //! What the calling thread is in the middle of (floor 0): callbacks, a read section, and ranges between their start and
 //! their end.
 //!
-//! Owns: one [`Record`] for each thread that has come by (`records`): its read section, its stack of frames, one per running
+//! Owns: one [`Record`] for each thread that has come by (`records`): its read sections, its stack of frames, one per running
 //! set of callbacks, linked through the stacks of the functions that run them; and a short count of ranges in flight.
 //!
 //! Invariants
 //! * A thread finds its record through one word of thread-local storage, which has no destructor: so a section may be entered
 //!   anywhere, inside malloc's locks and after the thread's destructors included. Nothing here allocates or locks.
-//! * Frames and ranges are the thread's alone. Its section is read by whoever waits for a grace period.
+//! * Frames and ranges are the thread's alone. Its sections are read by whoever waits for a grace period.
 //!
 //! Used for: grace periods, DV-7 (a call that would wait for itself) and DV-13 (what of an address space survives fork: what
 //! the forking thread is in the middle of).
@@ -17,7 +17,7 @@ mod records;
 
 #[cfg(loom)]
 pub use records::seat;
-pub use records::{Record, after_fork_in_child, attached, others_may_be_attached};
+pub use records::{Record, Section, after_fork_in_child, attached, others_may_be_attached};
 
 use core::cell::Cell;
 use core::ffi::{CStr, c_void};

@@ -12,11 +12,12 @@
 //! The array is zeroed memory of the program's image: it costs nothing until it is used, and taking a record cannot fail for
 //! lack of memory.
 
-use core::cell::Cell;
 use core::ptr;
 
 use super::Frame;
-use crate::sync::{self, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{
+    self, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence, words,
+};
 
 /// Threads at a time. Linux allows 32,768 unless it is told otherwise.
 const THREADS: usize = if cfg!(loom) { 8 } else { 1 << 17 };
@@ -25,14 +26,34 @@ const PROBES: usize = if cfg!(loom) { 1 } else { 16 };
 /// Address spaces on which one thread can have ranges in flight and find them again after fork.
 const FLIGHTS: usize = if cfg!(loom) { 2 } else { 8 };
 
+/// Kinds of read sections that are known by threads' records (`srcu::Srcu`).
+const SECTIONS: usize = 3;
+
+/// The read section of one kind that a thread is in.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Section {
+    /// 0, or the grace-period number that the outermost one began under.
+    pub number: AtomicU64,
+    /// Somebody waits for that section.
+    pub awaited: AtomicU32,
+}
+
+impl Section {
+    const fn new() -> Self {
+        Self {
+            number: AtomicU64::new(0),
+            awaited: AtomicU32::new(0),
+        }
+    }
+}
+
 /// What is known of one thread. Two cache lines: neighbours that the hardware fetches in pairs are not another thread's.
 #[repr(C, align(128))]
 #[derive(Debug)]
 pub struct Record {
-    /// 0, or the grace-period number that its outermost read section began under.
-    pub section: AtomicU64,
-    /// Somebody waits for that section.
-    pub awaited: AtomicU32,
+    /// What it is inside of, of each kind of read section.
+    sections: [Section; SECTIONS],
     /// The owner's thread identifier, or 0.
     owner: AtomicI32,
     /// The innermost frame.
@@ -50,19 +71,22 @@ sync::global! {
     static PROBE: AtomicUsize = AtomicUsize::new(0);
 }
 
-thread_local! {
-    static OWN: Cell<Option<&'static Record>> = const { Cell::new(None) };
+/// The calling thread's record, if it has one.
+#[inline(always)]
+pub(super) fn own() -> Option<&'static Record> {
+    let own = words::record().cast_const().cast::<Record>();
+    // SAFETY: A record of the array, which `attach` noted; or NULL.
+    unsafe { own.as_ref() }
 }
 
-/// The calling thread's record, if it has one.
-pub(super) fn own() -> Option<&'static Record> {
-    OWN.get()
+fn set_own(record: &'static Record) {
+    words::set_record(ptr::from_ref(record).cast_mut().cast());
 }
 
 /// The calling thread's record.
 #[inline]
 pub(super) fn current() -> &'static Record {
-    OWN.get().unwrap_or_else(attach)
+    own().unwrap_or_else(attach)
 }
 
 /// Every record that may belong to a thread.
@@ -77,7 +101,7 @@ pub fn attached() -> &'static [Record] {
 pub fn others_may_be_attached() -> bool {
     match attached() {
         [] => false,
-        [only] => !OWN.get().is_some_and(|own| ptr::eq(own, only)),
+        [only] => !own().is_some_and(|own| ptr::eq(own, only)),
         _ => true,
     }
 }
@@ -101,12 +125,12 @@ fn seat_of(thread: i32) -> Option<&'static Record> {
 fn attach() -> &'static Record {
     #[cfg(loom)]
     if let Some(seat) = seat_of(sync::own_id()) {
-        OWN.set(Some(seat));
+        set_own(seat);
         return seat;
     }
     let owner = sync::own_id();
     let record = inherit(owner).unwrap_or_else(|| take(owner));
-    OWN.set(Some(record));
+    set_own(record);
     // The partner of the fence of whoever saw no other record; and light fences work from now on.
     fence::prepare();
     record
@@ -135,12 +159,17 @@ fn take(owner: i32) -> &'static Record {
 impl Record {
     const fn new() -> Self {
         Self {
-            section: AtomicU64::new(0),
-            awaited: AtomicU32::new(0),
+            sections: [const { Section::new() }; SECTIONS],
             owner: AtomicI32::new(0),
             top: AtomicPtr::new(ptr::null_mut()),
             flights: [const { AtomicU64::new(0) }; FLIGHTS],
         }
+    }
+
+    /// The read section of this kind.
+    #[inline(always)]
+    pub fn section(&self, kind: usize) -> &Section {
+        &self.sections[kind]
     }
 
     /// The innermost frame, or NULL.
@@ -165,8 +194,11 @@ impl Record {
     fn try_inherit(&self, heir: i32) -> bool {
         // ORDERING: Acquire pairs with the Release in `take`, and with the exchange below.
         let owner = self.owner.load(Ordering::Acquire);
-        // ORDERING: Relaxed: if the owner is dead, nobody changes it.
-        let closed = || self.section.load(Ordering::Relaxed) == 0;
+        let closed = || {
+            let mut sections = self.sections.iter();
+            // ORDERING: Relaxed: if the owner is dead, nobody changes it.
+            sections.all(|section| section.number.load(Ordering::Relaxed) == 0)
+        };
         // A record with the heir's own identifier is a dead thread's, too, which had the same one.
         let dead = owner != 0 && (owner == heir || !sync::is_alive(owner)) && closed();
         // ORDERING: AcqRel pairs with itself, in whoever had it before.
@@ -188,23 +220,27 @@ impl Record {
             // ORDERING: Relaxed: the owner's alone.
             flight.store(0, Ordering::Relaxed);
         }
-        // ORDERING: Relaxed: a hint that costs its owner a look.
-        self.awaited.store(0, Ordering::Relaxed);
+        for section in &self.sections {
+            // ORDERING: Relaxed: a hint that costs its owner a look.
+            section.awaited.store(0, Ordering::Relaxed);
+        }
     }
 }
 
 /// After fork, in the child: of all threads only the calling one exists.
 // SPEC: DV-13
 pub fn after_fork_in_child() {
-    let own = OWN.get();
+    let own = own();
     for record in attached() {
         if own.is_some_and(|own| ptr::eq(own, record)) {
             // ORDERING: Relaxed: the child has one thread.
             record.owner.store(sync::own_id(), Ordering::Relaxed);
         } else {
             record.clear();
-            // ORDERING: Relaxed: as above.
-            record.section.store(0, Ordering::Relaxed);
+            for section in &record.sections {
+                // ORDERING: Relaxed: as above.
+                section.number.store(0, Ordering::Relaxed);
+            }
         }
     }
 }
