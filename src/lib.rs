@@ -4,6 +4,8 @@
 //! on an address space and are called before and after ranges of it change; interval notifiers add a collision-retry
 //! protocol. `docs/spec/SPEC.md` is the contract, rule by rule; `ARCHITECTURE.md` is the map of this crate.
 //!
+//! [`api`] is the face for Rust programs: safe, and with an example for each item. The rooms below it speak C's pointers.
+//!
 //! The C library `libmmu_notifier` is this crate behind the crate `mmu-notifier-ffi`, which has no logic of its own.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
@@ -15,6 +17,8 @@ compile_error!(
 pub mod sync;
 
 pub mod abi;
+#[cfg(not(loom))]
+pub mod api;
 pub mod chain;
 pub mod dispatch;
 pub mod index;

@@ -154,6 +154,13 @@ impl Intervals {
         }
     }
 
+    /// The sequence number, and how many ranges are in flight: S.seq and S.active at one moment.
+    pub fn seq_and_active(&self) -> (u64, usize) {
+        let state = self.state.lock();
+        let word = self.word();
+        (self.seq(word), word.active() + state.spilled)
+    }
+
     /// The whole sequence number of a word. The lock is held, or a range of the caller is counted in an odd period.
     fn seq(&self, word: Word) -> u64 {
         // ORDERING: Relaxed: it cannot change, and the word that it belongs to was acquired.

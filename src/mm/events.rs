@@ -43,6 +43,20 @@ unsafe fn of_mm<'a>(
 pub unsafe fn invalidate_range_start(range: *mut mmu_notifier_range) -> Result<c_int> {
     argument(range, START)?;
     // SAFETY: The caller's promise.
+    unsafe { start(&Range::new(range)) }.map(|started| started.answer)
+}
+
+/// As [`invalidate_range_start`], for a producer that may hold no lock of DV-2: says whether the range was counted in, and
+/// [`invalidate_range_end_of`] has to be told that again.
+///
+/// # Errors
+/// As [`invalidate_range_start`].
+///
+/// # Safety
+/// As [`invalidate_range_start`].
+pub unsafe fn invalidate_range_start_noting(range: *mut mmu_notifier_range) -> Result<Started> {
+    argument(range, START)?;
+    // SAFETY: The caller's promise.
     unsafe { start(&Range::new(range)) }
 }
 
@@ -58,16 +72,26 @@ pub unsafe fn invalidate_range_start_5_14(range: *mut mmu_notifier_range_5_14) -
     // SAFETY: The caller's promise.
     unsafe {
         let copy = Range::copy_of(range);
-        start(&Range::from_5_14(range, &raw const copy))
+        start(&Range::from_5_14(range, &raw const copy)).map(|started| started.answer)
     }
+}
+
+/// What became of a start.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    /// 0, or what the chain's last failing start said.
+    pub answer: c_int,
+    /// Do the intervals count the range?
+    pub counted: bool,
 }
 
 // SPEC: HS-1 HS-2 HS-7 HS-8 HS-9 HS-10 DV-1
 #[inline(always)]
-unsafe fn start(range: &Range) -> Result<c_int> {
+unsafe fn start(range: &Range) -> Result<Started> {
+    let started = |answer, counted| Ok(Started { answer, counted });
     // SAFETY: The caller of the event keeps the contract.
     let Some(subscriptions) = (unsafe { of_mm(range.mm(), START) })? else {
-        return Ok(0);
+        return started(0, false);
     };
     let counted = subscriptions.has_itree();
     if counted {
@@ -75,14 +99,14 @@ unsafe fn start(range: &Range) -> Result<c_int> {
         unsafe { subscriptions.intervals.start(range) }?;
     }
     if subscriptions.chain.is_empty() {
-        return Ok(0);
+        return started(0, counted);
     }
     let walk = Walk::enter(subscriptions, range.mm());
     let answer = walk.invalidate_start(range, counted);
     if answer != 0 {
         undo(subscriptions, &walk, range, counted);
     }
-    Ok(answer)
+    started(answer, counted)
 }
 
 /// A start failed: the ends of those who were told, in the section of the starts.
@@ -108,7 +132,22 @@ fn undo(subscriptions: &Subscriptions, walk: &Walk<'_>, range: &Range, counted: 
 pub unsafe fn invalidate_range_end(range: *mut mmu_notifier_range, only_end: bool) -> Result<()> {
     argument(range, END)?;
     // SAFETY: The caller's promise.
-    unsafe { end(&Range::new(range), only_end) }
+    unsafe { end(&Range::new(range), only_end, Subscriptions::has_itree) }
+}
+
+/// As [`invalidate_range_end`], for what [`invalidate_range_start_noting`] started: `counted` is what it said. So the end takes
+/// nothing away from other ranges, though an interval notifier may have been the mm's first in between.
+///
+/// # Errors
+/// As [`invalidate_range_end`].
+///
+/// # Safety
+/// As [`invalidate_range_start`].
+// SPEC: RE-6
+pub unsafe fn invalidate_range_end_of(range: *mut mmu_notifier_range, counted: bool) -> Result<()> {
+    argument(range, END)?;
+    // SAFETY: The caller's promise.
+    unsafe { end(&Range::new(range), false, |_| counted) }
 }
 
 /// As [`invalidate_range_end`], for a producer of kernels 5.14 to 6.2.
@@ -126,18 +165,26 @@ pub unsafe fn invalidate_range_end_5_14(
     // SAFETY: The caller's promise.
     unsafe {
         let copy = Range::copy_of(range);
-        end(&Range::from_5_14(range, &raw const copy), only_end)
+        end(
+            &Range::from_5_14(range, &raw const copy),
+            only_end,
+            Subscriptions::has_itree,
+        )
     }
 }
 
 // SPEC: RE-1 RE-5 DV-8
 #[inline(always)]
-unsafe fn end(range: &Range, only_end: bool) -> Result<()> {
+unsafe fn end(
+    range: &Range,
+    only_end: bool,
+    is_counted: impl FnOnce(&Subscriptions) -> bool,
+) -> Result<()> {
     // SAFETY: The caller of the event keeps the contract.
     let Some(subscriptions) = (unsafe { of_mm(range.mm(), END) })? else {
         return Ok(());
     };
-    let result = if subscriptions.has_itree() {
+    let result = if is_counted(subscriptions) {
         subscriptions.intervals.end()
     } else {
         Ok(())

@@ -180,3 +180,21 @@ pub unsafe fn read_begin(interval_sub: *mut mmu_interval_notifier) -> Result<c_u
         subscriptions.intervals.read_begin(interval_sub, opaque(mm))
     }
 }
+
+/// Did the mm ever have an interval notifier? Then an insert takes no lock of the mm (II-11).
+///
+/// # Safety
+/// `mm` is valid.
+pub unsafe fn has_intervals(mm: *const mm_struct) -> bool {
+    // SAFETY: The caller's promise.
+    unsafe { subscriptions::of(mm) }.is_some_and(subscriptions::Subscriptions::has_itree)
+}
+
+/// The sequence number of an mm and its ranges in flight; those of a fresh one if it never had a subscriber (ST-1).
+///
+/// # Safety
+/// `mm` is valid.
+pub unsafe fn interval_state(mm: *const mm_struct) -> (u64, usize) {
+    // SAFETY: The caller's promise.
+    unsafe { subscriptions::of(mm) }.map_or((2, 0), |own| own.intervals.seq_and_active())
+}

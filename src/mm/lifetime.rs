@@ -126,8 +126,7 @@ pub unsafe fn mmput_async(mm: *mut mm_struct) -> Result<()> {
     // SAFETY: The users' reference keeps the mm; only the last user's drop queues it.
     unsafe {
         (*mm).async_work.func = Some(exit_work);
-        notifiers::WORKER.push_work(&raw mut (*mm).async_work);
-        notifiers::WORKER.kick();
+        notifiers::on_worker(&raw mut (*mm).async_work);
     }
     Ok(())
 }

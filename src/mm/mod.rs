@@ -39,16 +39,21 @@ pub use domains::{
     srcu_read_lock, srcu_read_unlock, synchronize_rcu, synchronize_srcu,
 };
 pub use events::{
-    arch_invalidate_secondary_tlbs, change_pte, clear_flush_young, clear_young,
-    invalidate_range_end, invalidate_range_end_5_14, invalidate_range_start,
-    invalidate_range_start_5_14, release, test_young,
+    Started, arch_invalidate_secondary_tlbs, change_pte, clear_flush_young, clear_young,
+    invalidate_range_end, invalidate_range_end_5_14, invalidate_range_end_of,
+    invalidate_range_start, invalidate_range_start_5_14, invalidate_range_start_noting, release,
+    test_young,
 };
-pub use intervals::{Request, insert, insert_locked, read_begin, remove};
+pub use intervals::{
+    Request, has_intervals, insert, insert_locked, interval_state, read_begin, remove,
+};
 pub use lifetime::{
     mm_alloc, mmdrop, mmget, mmget_not_zero, mmgrab, mmput, mmput_async, subscriptions_destroy,
 };
 pub use locks::{LockKind, assert_locked, assert_write_locked, rmap, semaphore};
-pub use notifiers::{get_locked, put, register, register_locked, synchronize, unregister};
+pub use notifiers::{
+    get_locked, on_worker, put, register, register_locked, synchronize, unregister,
+};
 pub use producers::{madvise, mmap, mprotect, mremap, munmap};
 pub use task::{current, get_task_mm, kthread_unuse_mm, kthread_use_mm};
 

@@ -270,15 +270,17 @@ pub unsafe fn unregister(subscription: *mut mmu_notifier, mm: *mut mm_struct) ->
             return Ok(());
         }
         expect_references(mm, FUNCTION)?;
+        let inside = thread::inside_section();
+        let take = inside.is_none();
         let Some(subscriptions) =
-            subscriptions::of(mm).filter(|own| is_owed(subscription, mm, own))
+            subscriptions::of(mm).filter(|own| is_owed(subscription, mm, own, take))
         else {
             return Err(DV_9_UNREGISTER
                 .broken_by(FUNCTION)
                 .about(subscription.cast())
                 .into());
         };
-        if let Some(op) = thread::inside_section() {
+        if let Some(op) = inside {
             return Err(DV_7.broken_by(FUNCTION).inside(op).into());
         }
         delist(subscription, mm, subscriptions);
@@ -301,12 +303,14 @@ unsafe fn expect_references(mm: *mut mm_struct, function: &'static CStr) -> Resu
     Err(misuse.value(references.into()).into())
 }
 
-/// Is this a notifier whose unregister is owed: listed, or unlinked by mm exit? Then it is the caller's from now on.
+/// Is this a notifier whose unregister is owed: listed, or unlinked by mm exit? Then, if it is to `take` it, it is the caller's
+/// from now on.
 // SPEC: UN-3 DV-9
 unsafe fn is_owed(
     subscription: *mut mmu_notifier,
     mm: *mut mm_struct,
     subscriptions: &Subscriptions,
+    take: bool,
 ) -> bool {
     let chain = subscriptions.chain.lock();
     // SAFETY: The caller passes a valid notifier. One that is listed was registered here; one that is not still bears the stamp
@@ -314,7 +318,7 @@ unsafe fn is_owed(
     unsafe {
         let here = || (*subscription).mm == mm || chain.contains(subscription);
         let owed = is_stamp(stamp(subscription).read()) && here();
-        if owed {
+        if owed && take {
             stamp(subscription).write(0);
         }
         owed
@@ -545,4 +549,14 @@ pub fn synchronize() -> Result<()> {
     chain::synchronize();
     WORKER.barrier(owed);
     Ok(())
+}
+
+/// Has `work.func` called with `work` on the library's worker, after what was queued before.
+///
+/// # Safety
+/// `work` is the library's until its function is called, which may be done on another thread.
+pub unsafe fn on_worker(work: *mut callback_head) {
+    // SAFETY: The caller's promise.
+    unsafe { WORKER.push_work(work) };
+    WORKER.kick();
 }

@@ -185,6 +185,21 @@ impl Misuse {
         self.rule.id
     }
 
+    /// The function that was called, such as "mmu_notifier_unregister".
+    pub fn function(&self) -> &'static CStr {
+        self.function
+    }
+
+    /// The op that matters, or the one that the calling thread is inside of.
+    pub fn callback(&self) -> Option<&'static CStr> {
+        self.callback.or_else(thread::inside_callback)
+    }
+
+    /// What is wrong, in a sentence.
+    pub fn message(&self) -> &'static CStr {
+        self.message
+    }
+
     /// Is it one after which the C face aborts?
     pub fn is_bug(&self) -> bool {
         self.rule.kind == BUG
@@ -205,10 +220,7 @@ impl Misuse {
             kind: self.rule.kind,
             rule: self.rule.id.as_ptr(),
             function: self.function.as_ptr(),
-            callback: self
-                .callback
-                .or_else(thread::inside_callback)
-                .map_or(core::ptr::null(), CStr::as_ptr),
+            callback: self.callback().map_or(core::ptr::null(), CStr::as_ptr),
             message: self.message.as_ptr(),
             address: self.address,
             value: self.value,

@@ -37,6 +37,7 @@ rules! {
     ML_2: BUG c"ML-2" c"mm_users is not positive";
     ML_3: BUG c"ML-3" c"mm_count is not positive";
     ML_5: WARN c"ML-5" c"unlock of a lock that is not held in this way; ignored";
+    ML_5_OWN: BUG c"ML-5" c"the calling thread holds this lock already, and would wait for itself";
     DS_1: BUG c"DS-1" c"the address space is destroyed with notifiers still registered";
     DV_3_LOCKED: WARN c"DV-3" c"mmap_lock is not held";
     DV_3_WRITE: WARN c"DV-3" c"mmap_lock is not held for writing";

@@ -41,6 +41,8 @@ pub use core::sync::atomic::Ordering;
 pub use lock::{Lock, LockGuard};
 pub use rwsem::{NotHeld, rw_semaphore};
 pub use spin::{spin_lock_slow, spin_unlock_slow};
+/// For what the faces keep on the heap.
+pub use std::sync::Arc;
 pub use wait::WaitQueue;
 
 #[cfg(not(loom))]
