@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use super::node::{Entry, FANOUT, Node};
+use super::node::{Entry, FANOUT, Node, prefetch};
 use super::{Index, Interval, Nodes};
 use crate::sync::{Ordering, Ordering::Relaxed, fence::fence};
 
@@ -76,8 +76,10 @@ impl Index {
             if entry.last > node.last[at].load(Relaxed) {
                 node.last[at].store(entry.last, Relaxed);
             }
+            let below = node.entry[at].load(Relaxed).cast::<Node>();
+            prefetch(below);
             // SAFETY: An entry of an inner node is a node.
-            node = unsafe { &*node.entry[at].load(Relaxed).cast::<Node>() };
+            node = unsafe { &*below };
         }
         Some(node)
     }
@@ -146,7 +148,7 @@ impl Index {
         let was = leaf.get(at);
         leaf.close(at);
         let first_moved = at == 0;
-        if leaf.len() >= FEW && !first_moved && leaf.greatest_last() >= was.last {
+        if leaf.len() >= FEW && !first_moved && leaf.reaches(was.last) {
             return;
         }
         self.shrink(nodes, leaf, 0);

@@ -35,7 +35,7 @@ mod change;
 mod node;
 mod nodes;
 
-pub use nodes::{Nodes, Supply};
+pub use nodes::{Nodes, Supply, Wanted};
 
 use core::ffi::c_ulong;
 use core::ptr;
@@ -43,6 +43,10 @@ use core::ptr;
 use crate::abi::types::interval_tree_node as Interval;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence::fence};
 use node::Node;
+
+/// Nodes above a leaf from which on a tree, with its intervals, will hardly be in the nearest caches: what will be read is
+/// fetched ahead, all at a time, not each when the one before it is there.
+const LARGE: usize = 2;
 
 /// An ordered set of intervals.
 #[derive(Debug)]
@@ -165,6 +169,9 @@ impl Index {
             if !self.is_still(version) {
                 return Err(Changed);
             }
+            if height >= LARGE {
+                node::prefetch(node);
+            }
             // SAFETY: The pointer was one of this version, and nodes stay valid as long as the index.
             let Some(known) = (unsafe { node.as_ref() }) else {
                 return Ok(None);
@@ -175,6 +182,9 @@ impl Index {
                 return Ok(None);
             }
             if level == 0 {
+                if height >= LARGE {
+                    known.prefetch_intervals(at, last);
+                }
                 return Ok(Some(Cursor { leaf: node, at }));
             }
             level -= 1;
@@ -256,10 +266,12 @@ unsafe fn next_leaf(leaf: &Node, start: c_ulong, last: c_ulong) -> Option<Cursor
                 return None;
             }
             if level == 0 {
+                node.prefetch_intervals(at, last);
                 return Some(Cursor { leaf: node, at });
             }
             level -= 1;
             node = &*node.entry[at].load(Ordering::Relaxed).cast::<Node>();
+            node::prefetch(node);
             at = node.first_reaching(0, start);
         }
     }

@@ -43,11 +43,23 @@ struct Chunk {
 #[derive(Debug)]
 pub struct Supply(*mut Chunk);
 
+/// How many fresh nodes are wanted, and of what memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    nodes: usize,
+    huge_pages: bool,
+}
+
 /// Nodes of the first chunk: enough for a few dozen intervals.
 const FIRST_CHUNK: usize = 4;
-/// Nodes of the second: it just fills 16 KiB. The others grow with what there is, up to the largest.
+/// Nodes of the second: it just fills 16 KiB. The others double what there is, up to the largest: pages that are not touched
+/// cost nothing.
 const NEXT_CHUNK: usize = 36;
-const LARGEST_CHUNK: usize = 4096;
+/// It just fills a huge page.
+const LARGEST_CHUNK: usize = (pages::HUGE - size_of::<Chunk>()) / size_of::<Node>();
+/// From so many nodes on chunks are of huge pages, as a search is mostly misses of the TLB then. Little is wasted by a last one
+/// that is not full.
+const MANY: usize = 4 * LARGEST_CHUNK;
 /// From so many bytes on a chunk has pages of its own.
 const LARGE: usize = 8 << 10;
 
@@ -73,17 +85,20 @@ impl Nodes {
     /// Are `wanted` nodes there that nobody was promised?
     ///
     /// # Errors
-    /// No: the number for [`Supply::new`].
-    pub fn has(&self, wanted: usize) -> Result<(), usize> {
+    /// No: what [`Supply::new`] is to get.
+    pub fn has(&self, wanted: usize) -> Result<(), Wanted> {
         let wanted = wanted + self.promised;
         if self.spare >= wanted {
             return Ok(());
         }
         let chunk = match self.total {
             0 => FIRST_CHUNK,
-            total => (total / 16).clamp(NEXT_CHUNK, LARGEST_CHUNK),
+            total => total.clamp(NEXT_CHUNK, LARGEST_CHUNK),
         };
-        Err((wanted - self.spare).max(chunk))
+        Err(Wanted {
+            nodes: chunk.max(wanted - self.spare),
+            huge_pages: self.total >= MANY,
+        })
     }
 
     /// Promises `count` nodes, which are there, to an insert that is deferred.
@@ -188,10 +203,13 @@ impl Drop for Nodes {
 }
 
 impl Supply {
-    /// Allocates `nodes` nodes. None: there is no memory.
-    pub fn new(nodes: usize) -> Option<Self> {
+    /// Allocates what is wanted. None: there is no memory.
+    pub fn new(wanted: Wanted) -> Option<Self> {
+        let nodes = wanted.nodes;
         let layout = Self::layout(nodes)?;
-        let memory = if is_large(&layout) {
+        let memory = if wanted.huge_pages {
+            pages::map_huge(layout.size())
+        } else if is_large(&layout) {
             pages::map(layout.size())
         } else {
             // SAFETY: The layout is not empty.

@@ -10,7 +10,7 @@ use super::{
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::mmu_interval_notifier_ops;
 use crate::dispatch::Abi;
-use crate::index::{self, Supply};
+use crate::index::{self, Supply, Wanted};
 use crate::report::{DV_7, DV_9_INSERT, DV_9_REMOVE, Error, II_4, Result};
 use crate::sync::{LockGuard, Ordering};
 use crate::thread;
@@ -84,7 +84,7 @@ impl Intervals {
     }
 
     /// Gets memory: `nodes` for the index, `slots` for the members.
-    fn grow(&self, nodes: Option<usize>, slots: Option<usize>) -> Option<()> {
+    fn grow(&self, nodes: Option<Wanted>, slots: Option<usize>) -> Option<()> {
         let supply = match nodes {
             Some(nodes) => Some(Supply::new(nodes)?),
             None => None,

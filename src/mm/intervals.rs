@@ -140,7 +140,8 @@ pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
         let mm = (*interval_sub).mm;
         argument(mm, FUNCTION)?;
         let own = subscriptions::of(mm);
-        if !own.is_some_and(|own| own.intervals.contains(interval_sub)) {
+        let inherits = !(*mm).inherited.is_null();
+        if inherits && !own.is_some_and(|own| own.intervals.contains(interval_sub)) {
             // SPEC: DV-13
             let forget = |s: &subscriptions::Subscriptions| s.intervals.forget(interval_sub);
             if subscriptions::end_inherited(mm, forget) {

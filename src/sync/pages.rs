@@ -3,6 +3,8 @@
 
 use core::ptr;
 
+const PAGE: usize = 4096;
+
 /// `size` bytes of zeros, or NULL.
 pub fn map(size: usize) -> *mut u8 {
     // SAFETY: A new mapping touches nothing that exists.
@@ -23,10 +25,33 @@ pub fn map(size: usize) -> *mut u8 {
     }
 }
 
+/// Bytes of a huge page, where there are such.
+pub const HUGE: usize = 2 << 20;
+
+/// As [`map`], on huge pages if the system has them: aligned, so that the first begins with the memory.
+pub fn map_huge(size: usize) -> *mut u8 {
+    let end = size.next_multiple_of(PAGE);
+    let wide = map(end + HUGE);
+    if wide.is_null() {
+        return wide;
+    }
+    let before = wide.addr().wrapping_neg() % HUGE;
+    let memory = wide.wrapping_add(before);
+    if before > 0 {
+        // SAFETY: A part of the mapping that was just made, which nobody has seen.
+        unsafe { libc::munmap(wide.cast(), before) };
+    }
+    // SAFETY: As above.
+    unsafe { libc::munmap(memory.wrapping_add(end).cast(), HUGE - before) };
+    // SAFETY: As above. A wish: without huge pages it is memory all the same.
+    unsafe { libc::madvise(memory.cast(), end, libc::MADV_HUGEPAGE) };
+    memory
+}
+
 /// Gives the memory back.
 ///
 /// # Safety
-/// [`map`] returned it with this size, and nobody uses it any more.
+/// [`map`] or [`map_huge`] returned it with this size, and nobody uses it any more.
 pub unsafe fn unmap(memory: *mut u8, size: usize) {
     // SAFETY: The caller's promise.
     unsafe { libc::munmap(memory.cast(), size) };
@@ -35,9 +60,8 @@ pub unsafe fn unmap(memory: *mut u8, size: usize) {
 /// Has all of the memory but its first page read as zeros, and occupy nothing until it is written again.
 ///
 /// # Safety
-/// [`map`] returned it with this size; what it holds is not needed any more. It may be read meanwhile, by atomics.
+/// [`map`] or [`map_huge`] returned it with this size; what it holds is not needed any more. It may be read meanwhile, by atomics.
 pub unsafe fn forget_behind_first(memory: *mut u8, size: usize) {
-    const PAGE: usize = 4096;
     if size > PAGE {
         let behind = memory.wrapping_add(PAGE).cast();
         // SAFETY: The caller's promise.

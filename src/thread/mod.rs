@@ -184,9 +184,27 @@ impl Record {
         self.change_flight(owner, |count| count.saturating_sub(1));
     }
 
-    /// The words in use stand in front of those that are 0.
+    /// The words in use stand in front of those that are 0. Mostly there is one at most, and it is `owner`'s.
     #[inline]
     fn change_flight(&self, owner: *const c_void, change: impl Fn(u64) -> u64) {
+        let [first, second, ..] = self.flights();
+        // ORDERING: Relaxed: the thread's own.
+        let (flight, other) = (
+            Flight(first.load(Ordering::Relaxed)),
+            second.load(Ordering::Relaxed),
+        );
+        let new = Flight::new(owner, change(flight.count()));
+        match new {
+            Some(new) if other == 0 && (flight.0 == 0 || flight.is_of(owner)) => {
+                // ORDERING: Relaxed: as above.
+                first.store(new.0, Ordering::Relaxed);
+            }
+            _ => self.change_one_of_many(owner, &change),
+        }
+    }
+
+    #[cold]
+    fn change_one_of_many(&self, owner: *const c_void, change: &dyn Fn(u64) -> u64) {
         let flights = self.flights();
         // ORDERING: Relaxed, here and below: the thread's own.
         let load = |word: &AtomicU64| Flight(word.load(Ordering::Relaxed));
