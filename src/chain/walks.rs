@@ -12,21 +12,28 @@ use crate::dispatch::{self, NotifierOps, Range};
 use crate::report::{HS_5_ANSWER, HS_5_END, HS_5_INFO, Rule};
 use crate::srcu::Outermost;
 use crate::sync::Ordering;
-use crate::thread::{self, Frame, Kind, Record};
+use crate::thread::{self, Callbacks, Frame, Kind, Record};
 
-/// A read section in which walks of one chain run. Whoever enters it leaves it, once.
-#[derive(Debug)]
+/// A read section in which walks of one chain run. Whoever enters it leaves it, once. A copy is the same section, for who must
+/// not have the original's address: it stays in registers then.
+#[derive(Clone, Copy, Debug)]
 pub struct Section<'a> {
     chain: &'a Chain,
     mm: *mut mm_struct,
-    frame: Frame,
     thread: &'static Record,
     section: Outermost,
 }
 
 const START: &CStr = c"invalidate_range_start";
-const END: &CStr = c"invalidate_range_end";
 const FUNCTION_OF_START: &CStr = c"mmu_notifier_invalidate_range_start";
+
+/// What the frame of a walk says: the name of the op.
+macro_rules! callbacks {
+    ($op:expr) => {{
+        static CALLBACKS: Callbacks = Callbacks::new(Kind::Chain, $op);
+        &CALLBACKS
+    }};
+}
 
 impl<'a> Section<'a> {
     /// Enters a read section for walks of `chain`, the list of `mm`.
@@ -36,7 +43,6 @@ impl<'a> Section<'a> {
         Self {
             chain,
             mm,
-            frame: Frame::new(Kind::Chain, opaque(mm), START),
             thread,
             section: WALKS.read_lock(thread),
         }
@@ -53,12 +59,12 @@ impl<'a> Section<'a> {
     #[inline(always)]
     fn walk(
         &self,
-        op: &'static CStr,
+        callbacks: &'static Callbacks,
         counted: bool,
         mut visit: impl FnMut(*mut mmu_notifier) -> bool,
     ) {
-        self.frame.now(op, counted);
-        self.frame.run_on(self.thread, || {
+        let frame = Frame::new(callbacks, opaque(self.mm), counted);
+        frame.run_on(self.thread, || {
             // ORDERING: Acquire pairs with the Release in `Held::add`.
             let mut node = self.chain.first.load(Ordering::Acquire);
             while !node.is_null() {
@@ -76,11 +82,11 @@ impl<'a> Section<'a> {
     #[inline(always)]
     pub fn invalidate_start(&self, range: &Range, counted: bool) -> c_int {
         let mut result = 0;
-        self.walk(START, counted, |subscription| {
+        self.walk(callbacks!(START), counted, |subscription| {
             // SAFETY: The notifier is alive.
             let answer = unsafe { dispatch::range_start(subscription, range) };
             if answer != 0 {
-                report_failed_start(ops_of(subscription), answer, range.is_blockable());
+                report_failed_start(subscription, answer, range.is_blockable());
                 result = answer;
             }
             true
@@ -92,17 +98,21 @@ impl<'a> Section<'a> {
     // SPEC: HS-7 RE-1
     #[inline(always)]
     pub fn invalidate_end(&self, range: &Range, counted: bool, only_end: bool) {
-        self.walk(END, counted, |subscription| {
-            // SAFETY: The notifier is alive.
-            unsafe { dispatch::range_end(subscription, range, only_end) };
-            true
-        });
+        self.walk(
+            callbacks!(c"invalidate_range_end"),
+            counted,
+            |subscription| {
+                // SAFETY: The notifier is alive.
+                unsafe { dispatch::range_end(subscription, range, only_end) };
+                true
+            },
+        );
     }
 
     /// Calls every `release`.
     // SPEC: RL-2
     pub fn release(&self) {
-        self.walk(c"release", false, |subscription| {
+        self.walk(callbacks!(c"release"), false, |subscription| {
             let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             unsafe { ops.release(subscription, self.mm) };
@@ -116,10 +126,10 @@ impl<'a> Section<'a> {
     /// `subscription` is valid.
     // SPEC: UN-2
     pub unsafe fn release_one(&self, subscription: *mut mmu_notifier) {
-        self.frame.now(c"release", false);
+        let frame = Frame::new(callbacks!(c"release"), opaque(self.mm), false);
         let ops = ops_of(subscription);
         // SAFETY: The caller's promise.
-        self.frame.run_on(self.thread, || unsafe {
+        frame.run_on(self.thread, || unsafe {
             ops.release(subscription, self.mm)
         });
     }
@@ -128,7 +138,7 @@ impl<'a> Section<'a> {
     // SPEC: YG-1
     pub fn clear_flush_young(&self, start: c_ulong, end: c_ulong) -> c_int {
         let mut young = 0;
-        self.walk(c"clear_flush_young", false, |subscription| {
+        self.walk(callbacks!(c"clear_flush_young"), false, |subscription| {
             let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             young |= unsafe { ops.clear_flush_young(subscription, self.mm, [start, end]) };
@@ -141,7 +151,7 @@ impl<'a> Section<'a> {
     // SPEC: YG-1
     pub fn clear_young(&self, start: c_ulong, end: c_ulong) -> c_int {
         let mut young = 0;
-        self.walk(c"clear_young", false, |subscription| {
+        self.walk(callbacks!(c"clear_young"), false, |subscription| {
             let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             young |= unsafe { ops.clear_young(subscription, self.mm, [start, end]) };
@@ -154,7 +164,7 @@ impl<'a> Section<'a> {
     // SPEC: YG-2
     pub fn test_young(&self, address: c_ulong) -> c_int {
         let mut young = 0;
-        self.walk(c"test_young", false, |subscription| {
+        self.walk(callbacks!(c"test_young"), false, |subscription| {
             let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             young = unsafe { ops.test_young(subscription, self.mm, address) };
@@ -166,7 +176,7 @@ impl<'a> Section<'a> {
     /// Calls every `change_pte`.
     // SPEC: YG-3
     pub fn change_pte(&self, address: c_ulong, pte: pte_t) {
-        self.walk(c"change_pte", false, |subscription| {
+        self.walk(callbacks!(c"change_pte"), false, |subscription| {
             let ops = ops_of(subscription);
             // SAFETY: The notifier is alive.
             unsafe { ops.change_pte(subscription, self.mm, address, pte) };
@@ -177,12 +187,16 @@ impl<'a> Section<'a> {
     /// Calls every `arch_invalidate_secondary_tlbs` of `[start, end)`.
     // SPEC: YG-3
     pub fn arch_invalidate_secondary_tlbs(&self, start: c_ulong, end: c_ulong) {
-        self.walk(c"arch_invalidate_secondary_tlbs", false, |subscription| {
-            let ops = ops_of(subscription);
-            // SAFETY: The notifier is alive.
-            unsafe { ops.invalidate_secondary(subscription, self.mm, [start, end]) };
-            true
-        });
+        self.walk(
+            callbacks!(c"arch_invalidate_secondary_tlbs"),
+            false,
+            |subscription| {
+                let ops = ops_of(subscription);
+                // SAFETY: The notifier is alive.
+                unsafe { ops.invalidate_secondary(subscription, self.mm, [start, end]) };
+                true
+            },
+        );
     }
 }
 
@@ -195,7 +209,8 @@ fn ops_of(subscription: *mut mmu_notifier) -> NotifierOps {
 /// A start op failed: a note, and warnings for what the contract forbids.
 // SPEC: HS-5
 #[cold]
-fn report_failed_start(ops: NotifierOps, answer: c_int, blockable: bool) {
+fn report_failed_start(subscription: *mut mmu_notifier, answer: c_int, blockable: bool) {
+    let ops = ops_of(subscription);
     let of = |rule: &'static Rule| {
         let misuse = rule.broken_by(FUNCTION_OF_START).inside(START);
         misuse.about(ops.start_address()).value(answer.into())

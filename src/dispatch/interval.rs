@@ -35,6 +35,11 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// May callbacks sleep? Then none of them may refuse.
+    pub fn may_sleep(&self) -> bool {
+        self.range.is_blockable()
+    }
+
     /// Calls `invalidate`, or `invalidate_start` where there is one. Returns its answer.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ mod nodes;
 pub use nodes::{Nodes, Supply, Wanted};
 
 use core::ffi::c_ulong;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use crate::abi::types::interval_tree_node as Interval;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence::fence};
@@ -71,7 +71,7 @@ pub struct Changed;
 /// Where an interval stands in the tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor {
-    leaf: *const Node,
+    leaf: NonNull<Node>,
     at: usize,
 }
 
@@ -185,7 +185,7 @@ impl Index {
                 if height >= LARGE {
                     known.prefetch_intervals(at, last);
                 }
-                return Ok(Some(Cursor { leaf: node, at }));
+                return Ok(Some(known.cursor(at)));
             }
             level -= 1;
             // ORDERING: Relaxed: as above.
@@ -211,7 +211,7 @@ impl Cursor {
         // SAFETY: The caller's promise.
         // ORDERING: Relaxed: as in the module comment.
         unsafe {
-            (&(*self.leaf).entry)[self.at]
+            self.leaf.as_ref().entry[self.at]
                 .load(Ordering::Relaxed)
                 .cast()
         }
@@ -224,7 +224,7 @@ impl Cursor {
     #[inline]
     pub unsafe fn next(self, start: c_ulong, last: c_ulong) -> Option<Self> {
         // SAFETY: The caller's promise: nodes of one tree.
-        let leaf = unsafe { &*self.leaf };
+        let leaf = unsafe { self.leaf.as_ref() };
         let mut at = self.at + 1;
         // Mostly it is the next one.
         // ORDERING: Relaxed: as in the module comment.
@@ -267,7 +267,7 @@ unsafe fn next_leaf(leaf: &Node, start: c_ulong, last: c_ulong) -> Option<Cursor
             }
             if level == 0 {
                 node.prefetch_intervals(at, last);
-                return Some(Cursor { leaf: node, at });
+                return Some(node.cursor(at));
             }
             level -= 1;
             node = &*node.entry[at].load(Ordering::Relaxed).cast::<Node>();

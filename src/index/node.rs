@@ -7,6 +7,7 @@ use core::ffi::c_void;
 use core::mem::offset_of;
 use core::ptr;
 
+use super::Cursor;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Entries in a node: two cache lines of each array. In a model as few as make a tree.
@@ -148,6 +149,13 @@ impl Node {
 }
 
 impl Node {
+    /// The place `at` of a leaf.
+    #[inline]
+    pub(super) fn cursor(&self, at: usize) -> Cursor {
+        let leaf = self.into();
+        Cursor { leaf, at }
+    }
+
     /// Has the processor fetch the intervals, from `at` on, that begin by `last`: their owner is about to be called.
     #[inline]
     pub(super) fn prefetch_intervals(&self, at: usize, last: u64) {

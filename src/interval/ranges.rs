@@ -11,20 +11,13 @@ use crate::dispatch::{Abi, NoSuchOp, Pass, Range};
 use crate::index::{self, Changed, Cursor, Version};
 use crate::report::{DV_8, Error, II_10, II_10_FINISH, RL_1, RS_5, Result, Rule};
 use crate::sync::{Ordering, fence::fence};
-use crate::thread::{self, Frame, Kind};
+use crate::thread::{self, Callbacks, Frame, Kind, Record};
 
 const INVALIDATE: &CStr = c"invalidate";
+static CALLBACKS: Callbacks = Callbacks::new(Kind::Interval, INVALIDATE);
 const FUNCTION_OF_START: &CStr = c"mmu_notifier_invalidate_range_start";
 const FUNCTION_OF_END: &CStr = c"mmu_notifier_invalidate_range_end";
 const FUNCTION_OF_RELEASE: &CStr = c"mmput";
-
-/// What a notifier's `false` means.
-enum Refusal {
-    /// It refuses: the range is not blockable.
-    Stop,
-    /// It may not, and is told so by this rule.
-    Warn(&'static Rule, &'static CStr),
-}
 
 impl Intervals {
     /// Counts `range` in and calls each interval notifier that it touches.
@@ -37,14 +30,8 @@ impl Intervals {
     // SPEC: RS-1 RS-4 RS-5
     #[inline]
     pub unsafe fn start(&self, range: &Range) -> Result<()> {
-        let blockable = range.is_blockable();
-        let refusal = if blockable {
-            Refusal::Warn(&RS_5, FUNCTION_OF_START)
-        } else {
-            Refusal::Stop
-        };
         // SAFETY: The caller's promise.
-        unsafe { self.start_with(range, &refusal) }
+        unsafe { self.start_with(range, FUNCTION_OF_START) }
     }
 
     /// Tells each interval notifier that `range`, everything, ends for good; then counts the range out.
@@ -56,9 +43,8 @@ impl Intervals {
     /// As `start`.
     // SPEC: RL-1
     pub unsafe fn release(&self, range: &Range) -> Result<()> {
-        let refusal = Refusal::Warn(&RL_1, FUNCTION_OF_RELEASE);
         // SAFETY: The caller's promise.
-        unsafe { self.start_with(range, &refusal) }?;
+        unsafe { self.start_with(range, FUNCTION_OF_RELEASE) }?;
         self.end_own();
         Ok(())
     }
@@ -113,22 +99,35 @@ impl Intervals {
     }
 
     #[inline(always)]
-    unsafe fn start_with(&self, range: &Range, refusal: &Refusal) -> Result<()> {
-        let (start, last) = (range.start(), range.end().wrapping_sub(1));
-        let (first, seq) = self.count_in(start, last);
+    unsafe fn start_with(&self, range: &Range, function: &'static CStr) -> Result<()> {
+        let (first, seq) = self.count_in(range.start(), range.end().wrapping_sub(1));
         let thread = thread::current();
         thread.range_started(self.key());
-        let Some(first) = first else {
-            return Ok(());
-        };
+        match first {
+            None => Ok(()),
+            // SAFETY: The caller's promise; counted in.
+            Some(first) => unsafe { self.call(range, first, seq, thread, function) },
+        }
+    }
+
+    /// Calls `first` and all that follow it and that `range` touches, which is counted in.
+    #[inline(never)]
+    unsafe fn call(
+        &self,
+        range: &Range,
+        first: Cursor,
+        seq: c_ulong,
+        thread: &Record,
+        function: &'static CStr,
+    ) -> Result<()> {
+        let (start, last) = (range.start(), range.end().wrapping_sub(1));
         // ORDERING: Release pairs with the Acquire in `read_begin`: callbacks store sequence numbers with plain stores.
         fence(Ordering::Release);
-        let frame = Frame::new(Kind::Interval, range.mm().cast(), INVALIDATE);
-        frame.now(INVALIDATE, true);
+        let frame = Frame::new(&CALLBACKS, range.mm().cast(), true);
         let mut pass = Pass::new(range, seq);
         let result = frame.run_on(thread, || {
             // SAFETY: `seq` is odd and this range is counted, so the index is frozen until `end`.
-            let result = unsafe { call_each(&mut pass, first, start, last, refusal) };
+            let result = unsafe { call_each(&mut pass, first, start, last, function) };
             // SAFETY: As above.
             let finished = unsafe { pass.finish() };
             result
@@ -149,7 +148,7 @@ impl Intervals {
 
     /// Counts a range in. Returns the place of the first notifier that it touches, and the sequence number for the callbacks.
     // SPEC: RS-1 RS-9 ST-5 ST-6
-    #[inline]
+    #[inline(always)]
     fn count_in(&self, start: c_ulong, last: c_ulong) -> (Option<Cursor>, c_ulong) {
         let Ok(version) = self.index.version() else {
             return self.count_in_locked(start, last, false);
@@ -292,7 +291,7 @@ unsafe fn call_each(
     first: Cursor,
     start: c_ulong,
     last: c_ulong,
-    refusal: &Refusal,
+    function: &'static CStr,
 ) -> Result<()> {
     let mut next = Some(first);
     while let Some(cursor) = next {
@@ -300,18 +299,34 @@ unsafe fn call_each(
         let sub = sub_of_node(unsafe { cursor.interval() });
         // SAFETY: In the frozen index, hence valid; the driver keeps its ops.
         let answer = unsafe { pass.call(sub, abi_of(sub)) };
-        let misuse = |rule: &'static Rule, function| rule.broken_by(function).about(sub.cast());
-        match (answer, refusal) {
-            (Ok(true), _) => {}
-            (Ok(false), Refusal::Stop) => return Err(Error::Errno(libc::EAGAIN)),
-            (Ok(false), Refusal::Warn(rule, function)) => {
-                misuse(rule, function).inside(INVALIDATE).report();
-            }
-            (Err(NoSuchOp), _) => return Err(misuse(&II_10, FUNCTION_OF_START).into()),
+        if !matches!(answer, Ok(true)) {
+            refused(pass, sub, answer, function)?;
         }
         // SAFETY: The index is frozen.
         next = unsafe { cursor.next(start, last) };
     }
+    Ok(())
+}
+
+/// A notifier did not answer `true`.
+// SPEC: RS-4 RS-5 RL-1 II-10
+#[cold]
+fn refused(
+    pass: &Pass<'_>,
+    sub: *mut Sub,
+    answer: core::result::Result<bool, NoSuchOp>,
+    function: &'static CStr,
+) -> Result<()> {
+    let misuse = |rule: &'static Rule, function| rule.broken_by(function).about(sub.cast());
+    if answer.is_err() {
+        return Err(misuse(&II_10, FUNCTION_OF_START).into());
+    }
+    if !pass.may_sleep() {
+        return Err(Error::Errno(libc::EAGAIN));
+    }
+    let ends = function == FUNCTION_OF_RELEASE;
+    let rule = if ends { &RL_1 } else { &RS_5 };
+    misuse(rule, function).inside(INVALIDATE).report();
     Ok(())
 }
 

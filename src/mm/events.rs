@@ -104,7 +104,7 @@ unsafe fn start(range: &Range) -> Result<Started> {
     let walk = Walk::enter(subscriptions, range.mm());
     let answer = walk.invalidate_start(range, counted);
     if answer != 0 {
-        undo(subscriptions, &walk, range, counted);
+        undo(subscriptions, *walk, range, counted);
     }
     started(answer, counted)
 }
@@ -112,12 +112,12 @@ unsafe fn start(range: &Range) -> Result<Started> {
 /// A start failed: the ends of those who were told, in the section of the starts.
 // SPEC: HS-7 DV-1
 #[cold]
-fn undo(subscriptions: &Subscriptions, walk: &Walk<'_>, range: &Range, counted: bool) {
+fn undo(subscriptions: &Subscriptions, section: Section<'_>, range: &Range, counted: bool) {
     let uncount = counted && !range.is_blockable();
     if uncount {
         subscriptions.intervals.end_own();
     }
-    walk.invalidate_end(range, counted && !uncount, true);
+    section.invalidate_end(range, counted && !uncount, true);
 }
 
 /// A range has changed: intervals first, then the chain. `only_end` keeps subscribers of kernels before 6.6 from being

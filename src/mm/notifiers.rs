@@ -22,7 +22,7 @@ use crate::report::{
 };
 use crate::srcu::{Worker, WorkerOps};
 use crate::sync::{AtomicUsize, Ordering};
-use crate::thread::{self, Frame, Kind};
+use crate::thread::{self, Callbacks, Frame, Kind};
 
 crate::sync::global! {
     /// Runs what puts owe, and the ends of address spaces that mmput_async() could not run itself.
@@ -506,6 +506,8 @@ pub unsafe fn put(subscription: *mut mmu_notifier) -> Result<()> {
     Ok(())
 }
 
+static FREE_NOTIFIER: Callbacks = Callbacks::new(Kind::Free, c"free_notifier");
+
 /// The worker's half of a last put.
 ///
 /// # Safety
@@ -518,7 +520,7 @@ unsafe fn free_work(head: *mut callback_head) {
         let mm = (*subscription).mm;
         let free = NotifierOps::of(subscription).free();
         if let Some(free) = free {
-            let frame = Frame::new(Kind::Free, opaque(mm), c"free_notifier");
+            let frame = Frame::new(&FREE_NOTIFIER, opaque(mm), false);
             frame.run(|| free(subscription));
         }
         if let Err(Error::Misuse(misuse)) = mmdrop(mm) {

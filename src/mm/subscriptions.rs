@@ -88,10 +88,12 @@ pub(super) unsafe fn raw(mm: *const mm_struct) -> *mut Subscriptions {
     // SAFETY: The caller passes a valid mm.
     // ORDERING: Acquire pairs with the Release in `publish`.
     let found = unsafe { field(mm) }.load(Ordering::Acquire);
-    if found.addr() == LIST_POISON1 {
-        ptr::null_mut()
-    } else {
+    // Neither NULL nor LIST_POISON1, which is no address of a program.
+    const { assert!((LIST_POISON1 as isize) < 0) };
+    if found.addr() as isize > 0 {
         found.cast()
+    } else {
+        ptr::null_mut()
     }
 }
 

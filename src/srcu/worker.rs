@@ -35,7 +35,7 @@ use crate::sync::{
     },
     yield_now,
 };
-use crate::thread::{Frame, Kind};
+use crate::thread::{Callbacks, Frame, Kind};
 
 /// What floor 4 makes the worker do.
 #[derive(Debug)]
@@ -462,12 +462,14 @@ impl Worker {
     }
 }
 
+static WORK: Callbacks = Callbacks::new(Kind::Work, c"work of the library's worker");
+
 /// Calls `head.func`, inside a frame: a wait for the worker from there would be one for itself (DV-7).
 unsafe fn run_work(head: *mut callback_head) {
     // SAFETY: The caller passes a head that was queued as work.
     let function = unsafe { (*head).func };
     if let Some(function) = function {
-        let frame = Frame::new(Kind::Work, ptr::null(), c"work of the library's worker");
+        let frame = Frame::new(&WORK, ptr::null(), false);
         // SAFETY: The function was given to be called with `head`.
         frame.run(|| unsafe { function(head) });
     }

@@ -47,16 +47,21 @@ fn register() {
 }
 
 /// The side that is taken often.
-#[inline]
+#[inline(always)]
 pub fn light() {
     // ORDERING: Relaxed: `prepare` has settled it for this thread; see `refused` for the one change after that.
     if MODE.load(Ordering::Relaxed) == CHEAP {
         // ORDERING: SeqCst, for the compiler: the partner is the membarrier in `heavy`.
         compiler_fence(Ordering::SeqCst);
     } else {
-        // ORDERING: SeqCst: the partner is the fence in `heavy`.
-        fence(Ordering::SeqCst);
+        light_but_real();
     }
+}
+
+#[cold]
+fn light_but_real() {
+    // ORDERING: SeqCst: the partner is the fence in `heavy`.
+    fence(Ordering::SeqCst);
 }
 
 /// The side that is taken seldom.

@@ -39,15 +39,28 @@ pub enum Kind {
     Work,
 }
 
+/// What a frame runs.
+#[derive(Debug)]
+pub struct Callbacks {
+    kind: Kind,
+    op: &'static CStr,
+}
+
+impl Callbacks {
+    /// Callbacks that are named `op`.
+    pub const fn new(kind: Kind, op: &'static CStr) -> Self {
+        Self { kind, op }
+    }
+}
+
 /// A set of callbacks that the thread is running.
 #[derive(Debug)]
 pub struct Frame {
     outer: Cell<*const Frame>,
-    kind: Kind,
     mm: *const c_void,
-    op: Cell<&'static CStr>,
+    callbacks: &'static Callbacks,
     /// Is the range that the callbacks are about still counted in its address space (S.active)?
-    counted: Cell<bool>,
+    counted: bool,
     _pin: PhantomPinned,
 }
 
@@ -58,15 +71,14 @@ pub fn current() -> &'static Record {
 }
 
 impl Frame {
-    /// A frame for callbacks of `mm`, the first of which is named `op`.
+    /// A frame for callbacks of `mm`, whose range is counted in S.active or not.
     #[inline]
-    pub fn new(kind: Kind, mm: *const c_void, op: &'static CStr) -> Self {
+    pub fn new(callbacks: &'static Callbacks, mm: *const c_void, counted: bool) -> Self {
         Self {
             outer: Cell::new(ptr::null()),
-            kind,
             mm,
-            op: Cell::new(op),
-            counted: Cell::new(false),
+            callbacks,
+            counted,
             _pin: PhantomPinned,
         }
     }
@@ -86,13 +98,6 @@ impl Frame {
         drop(leave);
         result
     }
-
-    /// The callbacks that follow are `op`, and their range is counted in S.active or not.
-    #[inline]
-    pub fn now(&self, op: &'static CStr, counted: bool) {
-        self.op.set(op);
-        self.counted.set(counted);
-    }
 }
 
 /// Pops a frame, also when a callback unwinds.
@@ -110,7 +115,7 @@ fn innermost(select: impl Fn(&Frame) -> bool) -> Option<&'static CStr> {
     let mut found = None;
     each_frame(|frame| {
         if found.is_none() && select(frame) {
-            found = Some(frame.op.get());
+            found = Some(frame.callbacks.op);
         }
     });
     found
@@ -128,13 +133,13 @@ fn each_frame(mut visit: impl FnMut(&Frame)) {
 /// The callback, if any, for which a grace period begun by this thread would wait.
 // SPEC: DV-7
 pub fn inside_section() -> Option<&'static CStr> {
-    innermost(|frame| matches!(frame.kind, Kind::Chain | Kind::Free))
+    innermost(|frame| matches!(frame.callbacks.kind, Kind::Chain | Kind::Free))
 }
 
 /// The callback, if any, of `mm` whose range this thread is still counting in S.active.
 // SPEC: DV-7
 pub fn inside_range_of(mm: *const c_void) -> Option<&'static CStr> {
-    innermost(|frame| frame.mm == mm && frame.counted.get())
+    innermost(|frame| frame.mm == mm && frame.counted)
 }
 
 /// The callback, if any, that this thread is running.
@@ -145,7 +150,7 @@ pub fn inside_callback() -> Option<&'static CStr> {
 /// The callback, if any, that this thread runs as the library's worker: a wait for the worker would be one for itself.
 // SPEC: DV-7
 pub fn inside_worker() -> Option<&'static CStr> {
-    innermost(|frame| matches!(frame.kind, Kind::Free | Kind::Work))
+    innermost(|frame| matches!(frame.callbacks.kind, Kind::Free | Kind::Work))
 }
 
 /// Ranges in flight on one address space, started by this thread: the owner's address above a count of 16 bits. No owner: 0.
@@ -246,9 +251,10 @@ mod tests {
     #[test]
     fn dv_7_frames_nest_and_name_the_innermost() {
         let (a, b) = (ptr::without_provenance(8), ptr::without_provenance(16));
-        let outer = Frame::new(Kind::Chain, a, c"invalidate_range_start");
-        outer.now(c"invalidate_range_start", true);
-        let inner = Frame::new(Kind::Interval, b, c"invalidate");
+        static START: Callbacks = Callbacks::new(Kind::Chain, c"invalidate_range_start");
+        static INVALIDATE: Callbacks = Callbacks::new(Kind::Interval, c"invalidate");
+        let outer = Frame::new(&START, a, true);
+        let inner = Frame::new(&INVALIDATE, b, false);
         outer.run(|| {
             inner.run(|| {
                 assert_eq!(inside_section(), Some(c"invalidate_range_start"));

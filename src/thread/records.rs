@@ -84,7 +84,7 @@ fn set_own(record: &'static Record) {
 }
 
 /// The calling thread's record.
-#[inline]
+#[inline(always)]
 pub(super) fn current() -> &'static Record {
     own().unwrap_or_else(attach)
 }
