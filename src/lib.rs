@@ -21,6 +21,8 @@ pub mod abi;
 pub mod api;
 pub mod chain;
 pub mod dispatch;
+#[cfg(not(loom))]
+pub mod explore;
 pub mod index;
 pub mod interval;
 pub mod live;

@@ -17,6 +17,7 @@ use super::{domains, notifiers, task};
 use crate::abi::mm::{mm_struct, mmu_notifier_subscriptions};
 use crate::chain::WALKS;
 use crate::report;
+use crate::sync::point;
 use crate::thread;
 
 /// Runs when the library is loaded, or the program that contains it.
@@ -36,6 +37,7 @@ static REGISTER: extern "C" fn() = {
 #[unsafe(link_section = ".fini_array")]
 static FINISH: extern "C" fn() = {
     extern "C" fn finish() {
+        point::retire();
         notifiers::WORKER.stop_if_idle();
     }
     finish
@@ -64,6 +66,7 @@ extern "C" fn parent() {
 }
 
 extern "C" fn child() {
+    point::set_scheduler(None);
     // SAFETY: All of it is held since `prepare`, by this thread's image in the parent; there is one thread.
     unsafe {
         report::release_after_fork();

@@ -76,6 +76,11 @@ pub fn argument<T>(pointer: *const T, function: &'static CStr) -> Result<()> {
     Ok(())
 }
 
+/// Has the library's worker look round, and starts it if need be. False: there is no thread to be had.
+pub fn rouse_worker() -> bool {
+    notifiers::WORKER.rouse()
+}
+
 /// Ends the worker, which is idle: a model has no thread left when it ends.
 #[cfg(loom)]
 pub fn stop_worker() {

@@ -210,9 +210,16 @@ impl Misuse {
     pub fn report(&self) {
         // ORDERING: Relaxed: a counter; nobody concludes anything else from it.
         let before = self.rule.count.fetch_add(1, Ordering::Relaxed);
-        if !(self.rule.once && before > 0) {
-            deliver(&self.as_report());
+        let handler = *HANDLER.lock();
+        let seen = handler.observer.is_some_and(|observer| observer(self));
+        if !(seen || self.rule.once && before > 0) {
+            deliver(handler, &self.as_report());
         }
+    }
+
+    /// How bad it is.
+    pub fn kind(&self) -> mmu_notifier_report_kind {
+        self.rule.kind
     }
 
     fn as_report(&self) -> mmu_notifier_report {
@@ -227,6 +234,12 @@ impl Misuse {
             file: self.file,
             line: self.line,
         }
+    }
+}
+
+impl core::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        default::describe(&self.as_report(), f)
     }
 }
 
@@ -250,23 +263,28 @@ impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Errno(errno) => write!(f, "errno {errno}"),
-            Self::Misuse(misuse) => default::describe(&misuse.as_report(), f),
+            Self::Misuse(misuse) => misuse.fmt(f),
         }
     }
 }
 
 impl core::error::Error for Error {}
 
-/// A handler and its argument.
+/// Hears of every report before the handler does, those that a WARN_ON_ONCE keeps back included. True: it has dealt with it.
+pub type Observer = fn(report: &Misuse) -> bool;
+
+/// A handler and its argument, and who comes before it.
 #[derive(Clone, Copy)]
 struct Handler {
     function: mmu_notifier_report_handler,
     data: *mut c_void,
+    observer: Option<Observer>,
 }
 
 static HANDLER: Lock<Handler> = Lock::new(Handler {
     function: None,
     data: core::ptr::null_mut(),
+    observer: None,
 });
 
 /// Sends reports to `function` from now on; `None` restores the default handler.
@@ -274,7 +292,14 @@ static HANDLER: Lock<Handler> = Lock::new(Handler {
 /// # Safety
 /// `function` may be called with `data`, from any thread, until another handler is set and all calls have returned.
 pub unsafe fn set_handler(function: mmu_notifier_report_handler, data: *mut c_void) {
-    *HANDLER.lock() = Handler { function, data };
+    let mut handler = HANDLER.lock();
+    handler.function = function;
+    handler.data = data;
+}
+
+/// Sends reports to `observer` first; `None` removes it.
+pub fn set_observer(observer: Option<Observer>) {
+    HANDLER.lock().observer = observer;
 }
 
 /// Reports of this kind since the process began, those that a WARN_ON_ONCE kept back included.
@@ -297,8 +322,7 @@ fn sum(select: impl Fn(&Rule) -> bool) -> u64 {
 }
 
 /// Hands a report to the handler, or to the default one.
-fn deliver(report: &mmu_notifier_report) {
-    let handler = *HANDLER.lock();
+fn deliver(handler: Handler, report: &mmu_notifier_report) {
     match handler.function {
         // SAFETY: `set_handler`'s caller vouches for the pair.
         Some(function) => unsafe { function(report, handler.data) },

@@ -230,6 +230,12 @@ impl Worker {
         self.enqueue(|_| ());
     }
 
+    /// Has the thread look round, and starts it if need be. False: there is no thread to be had.
+    pub fn rouse(&'static self) -> bool {
+        self.kick();
+        self.queue.lock().served
+    }
+
     fn enqueue(&'static self, push: impl FnOnce(&mut Queue)) {
         let mut queue = self.queue.lock();
         push(&mut queue);

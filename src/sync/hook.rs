@@ -7,7 +7,7 @@
 
 use core::ffi::c_void;
 
-use super::{AtomicPtr, Ordering};
+use super::{AtomicPtr, Ordering, point};
 
 /// What a thread sleeps for.
 #[repr(C)]
@@ -64,15 +64,16 @@ pub unsafe fn set_wait_hook(hook: *const mmu_notifier_wait_hook) {
     HOOK.store(hook.cast_mut(), Ordering::Release);
 }
 
-/// Is a hook installed?
+/// Is a hook installed, or does somebody explore?
 pub fn is_installed() -> bool {
     // ORDERING: Relaxed: nothing is read through it.
-    !HOOK.load(Ordering::Relaxed).is_null()
+    !HOOK.load(Ordering::Relaxed).is_null() || point::is_exploring()
 }
 
-/// Announces a sleep of this thread.
-pub(super) fn wait_begin(queue: *const c_void, reason: WaitReason) {
+/// Announces a sleep of this thread. True: the scheduler of an explorer has made it sleep, and it was woken.
+pub(super) fn wait_begin(queue: *const c_void, reason: WaitReason) -> bool {
     call(|hook| hook.wait_begin, queue, reason);
+    point::scheduler().is_some_and(|scheduler| (scheduler.wait)(queue, reason))
 }
 
 /// Announces that this thread runs again.
@@ -83,6 +84,9 @@ pub(super) fn wait_end(queue: *const c_void, reason: WaitReason) {
 /// Announces that this thread wakes the sleepers of `queue`.
 pub(super) fn wake(queue: *const c_void, reason: WaitReason) {
     call(|hook| hook.wake, queue, reason);
+    if let Some(scheduler) = point::scheduler() {
+        (scheduler.wake)(queue, reason);
+    }
 }
 
 #[inline]

@@ -109,8 +109,10 @@ pub(super) fn acquire_slow(word: &AtomicU32) {
     }
     // ORDERING: Acquire pairs with the Release swap in `release`.
     while word.swap(CONTENDED, Ordering::Acquire) != FREE {
-        hook::wait_begin(word.as_ptr().cast(), WaitReason::MMU_NOTIFIER_WAIT_LOCK);
-        futex::wait(word, CONTENDED);
+        let slept = hook::wait_begin(word.as_ptr().cast(), WaitReason::MMU_NOTIFIER_WAIT_LOCK);
+        if !slept {
+            futex::wait(word, CONTENDED);
+        }
         hook::wait_end(word.as_ptr().cast(), WaitReason::MMU_NOTIFIER_WAIT_LOCK);
     }
 }

@@ -30,6 +30,7 @@ mod lock;
 #[cfg(loom)]
 pub mod model;
 pub mod pages;
+pub mod point;
 mod rwsem;
 mod spin;
 #[cfg(not(loom))]
@@ -52,6 +53,7 @@ mod door {
     pub use core::sync::atomic::{
         AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     };
+    pub use std::sync::Arc;
 
     /// Statics whose value a model makes anew for each execution.
     macro_rules! global {
@@ -81,6 +83,8 @@ mod door {
     pub(crate) use global;
 }
 
+#[cfg(not(loom))]
+pub use door::Arc;
 use door::UnsafeCell;
 pub(crate) use door::global;
 pub use door::{

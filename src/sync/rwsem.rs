@@ -199,7 +199,7 @@ impl rw_semaphore {
         // SAFETY: The waiter lives on this stack until it was granted.
         let granted = unsafe { &(*place).granted };
         let queue = granted.as_ptr().cast();
-        hook::wait_begin(queue, reason);
+        let _slept = hook::wait_begin(queue, reason);
         // ORDERING: Acquire pairs with the Release in `wake`: what earlier holders did is visible.
         while granted.load(Ordering::Acquire) == 0 {
             futex::wait(granted, 0);

@@ -34,7 +34,7 @@ impl WaitQueue {
         self.sleepers.fetch_add(1, Ordering::Relaxed);
         drop(guard);
         let queue = core::ptr::from_ref(self).cast();
-        hook::wait_begin(queue, reason);
+        let _slept = hook::wait_begin(queue, reason);
         // ORDERING: Relaxed: the condition is read under the lock, which orders it.
         while self.wakes.load(Ordering::Relaxed) == seen {
             futex::wait(&self.wakes, seen);
