@@ -8,7 +8,7 @@ use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use super::callbacks::shield;
-use super::{AddressSpace, Lock, Mm, Mode, Range, Refused, Result};
+use super::{AddressSpace, Kind, Lock, Mm, Mode, Range, Refused, Result, at};
 use crate::abi::notifier::{mmu_interval_notifier, mmu_interval_notifier_ops, mmu_notifier_range};
 use crate::abi::types::{callback_head, hlist_node, interval_tree_node, rb_node};
 use crate::dispatch::REFERENCE;
@@ -99,6 +99,7 @@ impl Interval {
     /// Notes that a change concerns the interval: in the callback, under the user lock, with its `cur_seq`, before anything else.
     // SPEC: 1.3 4.3-5
     pub fn set_seq(&self, cur_seq: u64) {
+        at(Kind::MMU_NOTIFIER_EXPLORE_SET_SEQ, self.raw());
         // ORDERING: Relaxed: the user lock orders it (4.3-7).
         self.seq_word().store(cur_seq, Ordering::Relaxed);
     }
@@ -110,6 +111,7 @@ impl Interval {
     /// DV-7: it would wait for the callback that it is called from.
     // SPEC: RB-1 RB-3 MO-2
     pub fn read_begin(&self) -> Result<Section<'_>> {
+        at(Kind::MMU_NOTIFIER_EXPLORE_READ_BEGIN, self.raw());
         // SAFETY: Inserted.
         let seq = unsafe { core_mm::read_begin(self.raw()) }?;
         Ok(Section {
@@ -122,12 +124,14 @@ impl Interval {
     /// that are kept (4.3-8); a section has [`Section::read_retry`].
     // SPEC: 1.3
     pub fn read_retry(&self, seq: u64) -> bool {
+        at(Kind::MMU_NOTIFIER_EXPLORE_READ_RETRY, self.raw());
         self.seq() != seq
     }
 
     /// As [`Interval::read_retry`], without the user lock: true is definite, false a hint.
     // SPEC: 1.3
     pub fn check_retry(&self, seq: u64) -> bool {
+        at(Kind::MMU_NOTIFIER_EXPLORE_CHECK_RETRY, self.raw());
         self.seq() != seq
     }
 }
@@ -318,6 +322,7 @@ impl Mm {
         length: u64,
         notifier: N,
     ) -> Result<IntervalSubscription<N>> {
+        at(Kind::MMU_NOTIFIER_EXPLORE_INSERT, self.raw());
         // SAFETY: A user keeps it.
         let registers = !unsafe { core_mm::has_intervals(self.raw()) };
         let locked = if registers {
@@ -371,6 +376,7 @@ impl<N: IntervalNotifier> IntervalSubscription<N> {
     // SPEC: IR-1 IR-8
     pub fn remove(self) -> core::result::Result<N, Refused<Self>> {
         let guard = ManuallyDrop::new(self);
+        at(Kind::MMU_NOTIFIER_EXPLORE_REMOVE, guard.0.as_ptr());
         // SAFETY: Inserted.
         match unsafe { core_mm::remove(guard.0.as_ptr().cast()) } {
             // SAFETY: Removed, and nobody else knows the node.
@@ -402,6 +408,7 @@ impl<N: IntervalNotifier> Deref for IntervalSubscription<N> {
 impl<N: IntervalNotifier> Drop for IntervalSubscription<N> {
     fn drop(&mut self) {
         let node = self.0.as_ptr();
+        at(Kind::MMU_NOTIFIER_EXPLORE_REMOVE, node);
         // SAFETY: Inserted.
         match unsafe { core_mm::remove(node.cast()) } {
             // SAFETY: Removed, and nobody else knows the node.

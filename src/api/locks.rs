@@ -8,7 +8,7 @@ use core::ffi::CStr;
 use core::marker::PhantomData;
 
 use super::space::warn;
-use super::{AddressSpace, Result};
+use super::{AddressSpace, Kind, Result, at};
 use crate::abi::mm::mm_struct;
 use crate::mm::{self as core_mm, LockKind};
 use crate::report::ML_5_OWN;
@@ -101,6 +101,7 @@ impl AddressSpace {
     pub fn lock(&self, lock: Lock, mode: Mode) -> Result<()> {
         let name = lock.name(mode);
         self.refuse_own_lock(lock, name)?;
+        at(Kind::MMU_NOTIFIER_EXPLORE_MM_LOCK, self.raw());
         // SAFETY: Alive.
         unsafe {
             match mode {
@@ -118,6 +119,7 @@ impl AddressSpace {
     /// None at present.
     pub fn try_lock(&self, lock: Lock, mode: Mode) -> Result<bool> {
         let name = lock.name(mode);
+        at(Kind::MMU_NOTIFIER_EXPLORE_MM_LOCK, self.raw());
         // SAFETY: Alive.
         let taken = unsafe {
             match mode {
@@ -137,6 +139,7 @@ impl AddressSpace {
     /// ML-5: nobody holds the lock in this mode.
     pub fn unlock(&self, lock: Lock, mode: Mode) -> Result<()> {
         let name = lock.name(mode);
+        at(Kind::MMU_NOTIFIER_EXPLORE_MM_UNLOCK, self.raw());
         // SAFETY: Alive.
         unsafe {
             match mode {

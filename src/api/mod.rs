@@ -99,6 +99,8 @@ mod reports;
 mod shared;
 mod space;
 
+use crate::sync::point::{Kind, point};
+
 pub use error::{Error, Misuse, Refused, Result};
 pub use interval::{Interval, IntervalNotifier, IntervalSubscription, Section};
 pub use locks::{Lock, Mode, ReadGuard, WriteGuard};
@@ -107,6 +109,12 @@ pub use range::{Change, Event, Invalidation, Range};
 pub use reports::{Report, Severity, set_report_handler};
 pub use shared::{Factory, Shared};
 pub use space::{AddressSpace, Hold, Mm, MmRef};
+
+/// A schedule point of an explorer in front of a call that is about `object` (`crate::explore`, on this floor, has the scheduler).
+#[inline]
+fn at<T>(kind: Kind, object: *const T) {
+    point(kind, object.cast());
+}
 
 /// Waits until everything that a put owes now has been done (the notifier was freed, and its reference to the address space
 /// dropped), and until every callback of a [`Notifier`] that is running now, in any address space, is over.
@@ -133,5 +141,9 @@ pub use space::{AddressSpace, Hold, Mm, MmRef};
 /// ```
 // SPEC: SY-1 DV-5
 pub fn synchronize() -> Result<()> {
+    at(
+        Kind::MMU_NOTIFIER_EXPLORE_SYNCHRONIZE,
+        core::ptr::null::<()>(),
+    );
     Ok(crate::mm::synchronize()?)
 }

@@ -8,7 +8,7 @@ use core::ptr::{self, NonNull};
 
 use super::callbacks::{Outcome, events, shield};
 use super::space::warn;
-use super::{AddressSpace, Lock, Mm, Mode, Range, Refused, Result};
+use super::{AddressSpace, Kind, Lock, Mm, Mode, Range, Refused, Result, at};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops, mmu_notifier_range};
 use crate::abi::types::{callback_head, hlist_node, pte_t};
@@ -383,6 +383,7 @@ impl Mm {
     /// # Ok::<(), mmu_notifier::api::Error>(())
     /// ```
     pub fn register_with<N: Notifier>(&self, ops: Ops, notifier: N) -> Result<Subscription<N>> {
+        at(Kind::MMU_NOTIFIER_EXPLORE_REGISTER, self.raw());
         let locked = self.locked_for_registration(c"mmu_notifier_register")?;
         let node = Node::new(notifier, Arc::new(Table(Node::<N>::table(ops))));
         let node = Box::into_raw(node);
@@ -451,6 +452,7 @@ impl<N: Notifier> Subscription<N> {
 
     fn end(&self) -> Outcome<report::Result<()>> {
         let raw = self.0.as_ptr().cast::<mmu_notifier>();
+        at(Kind::MMU_NOTIFIER_EXPLORE_UNREGISTER, raw);
         // SAFETY: Registered; the registration keeps the mm.
         events(|| unsafe { core_mm::unregister(raw, (*raw).mm) })
     }
@@ -460,6 +462,7 @@ impl<N: Notifier> Subscription<N> {
     // SPEC: GP-6 GP-7 GP-8
     pub fn put(self) {
         let guard = ManuallyDrop::new(self);
+        at(Kind::MMU_NOTIFIER_EXPLORE_PUT, guard.0.as_ptr());
         // SAFETY: Registered, and given up here.
         warn(unsafe { core_mm::put(guard.0.as_ptr().cast()) });
     }

@@ -2,10 +2,11 @@
 
 use core::ffi::c_uint;
 use core::fmt;
+use core::ptr;
 
 use super::callbacks::events;
 use super::space::warn;
-use super::{AddressSpace, Error, Hold, Result};
+use super::{AddressSpace, Error, Hold, Kind, Result, at};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{MMU_NOTIFIER_RANGE_BLOCKABLE, event_t, mmu_notifier_range};
 use crate::mm::{self as core_mm, Started};
@@ -104,7 +105,7 @@ impl Change {
             end: self.end,
             flags,
             event: event_t(self.event.0),
-            owner: core::ptr::without_provenance_mut(self.owner),
+            owner: ptr::without_provenance_mut(self.owner),
         }
     }
 }
@@ -217,12 +218,19 @@ impl<M: Hold> Invalidation<M> {
 
     fn announce(mm: M, change: Change, flags: c_uint) -> Result<Self> {
         let mut range = change.announce(mm.raw(), flags);
+        let nonblock = flags & MMU_NOTIFIER_RANGE_BLOCKABLE == 0;
+        let kind = if nonblock {
+            Kind::MMU_NOTIFIER_EXPLORE_START_NONBLOCK
+        } else {
+            Kind::MMU_NOTIFIER_EXPLORE_START
+        };
+        at(kind, range.mm);
         // SAFETY: The range is ours, and `mm` is alive.
         let outcome = events(|| unsafe { core_mm::invalidate_range_start_noting(&raw mut range) });
         // A panic goes on with the range already in its guard, which ends it.
         let started = outcome.map(|started| {
             let Started { answer, counted } = started?;
-            if answer != 0 && flags == 0 {
+            if answer != 0 && nonblock {
                 return Err(Error::Errno(-answer));
             }
             Ok(Self {
@@ -231,7 +239,17 @@ impl<M: Hold> Invalidation<M> {
                 _mm: mm,
             })
         });
-        started.or_panic()
+        started
+            .map(|started| {
+                let mm = started
+                    .as_ref()
+                    .map_or(ptr::null_mut(), |started| started.range.mm);
+                if nonblock {
+                    at(Kind::MMU_NOTIFIER_EXPLORE_NONBLOCK_DONE, mm);
+                }
+                started
+            })
+            .or_panic()
     }
 
     /// Ends the range: readers and removers go on, then every `invalidate_range_end` runs.
@@ -248,6 +266,7 @@ impl<M: Hold> Invalidation<M> {
 
 impl<M: Hold> Drop for Invalidation<M> {
     fn drop(&mut self) {
+        at(Kind::MMU_NOTIFIER_EXPLORE_END, self.range.mm);
         let range = &raw mut self.range;
         // SAFETY: The range is ours and was started; `mm` keeps its address space.
         let outcome = events(|| unsafe { core_mm::invalidate_range_end_of(range, self.counted) });

@@ -9,7 +9,7 @@ use core::ptr::{self, NonNull};
 use super::callbacks::{events, shield};
 use super::notifier::{Node, Table};
 use super::space::warn;
-use super::{AddressSpace, Mm, Notifier, Ops, Result};
+use super::{AddressSpace, Kind, Mm, Notifier, Ops, Result, at};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::mmu_notifier;
 use crate::dispatch::REFERENCE;
@@ -74,6 +74,7 @@ impl<N: Notifier> Factory<N> {
     /// EOVERFLOW: 2^32 - 1 gets. What `make` failed with. Those of [`Mm::register`].
     // SPEC: GP-1 GP-3 GP-4
     pub fn get(&self, mm: &Mm) -> Result<Shared<N>> {
+        at(Kind::MMU_NOTIFIER_EXPLORE_GET, mm.raw());
         let locked = mm.locked_for_registration(c"mmu_notifier_get")?;
         let writing = if locked {
             None
@@ -153,6 +154,7 @@ impl<N: Notifier> Shared<N> {
 impl<N: Notifier> Drop for Shared<N> {
     fn drop(&mut self) {
         let share = ManuallyDrop::new(self.0);
+        at(Kind::MMU_NOTIFIER_EXPLORE_PUT, share.as_ptr());
         // SAFETY: This share is given up.
         warn(unsafe { core_mm::put(share.as_ptr().cast()) });
     }

@@ -7,7 +7,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 
 use super::callbacks::events;
-use super::{Error, Refused, Result};
+use super::{Error, Kind, Refused, Result, at};
 use crate::abi::mm::mm_struct;
 use crate::abi::types::pte_t;
 use crate::mm as core_mm;
@@ -186,6 +186,7 @@ impl AddressSpace {
     }
 
     fn event<T>(&self, event: impl FnOnce(*mut mm_struct) -> report::Result<T>) -> Result<T> {
+        at(Kind::MMU_NOTIFIER_EXPLORE_SECONDARY, self.raw());
         Ok(events(|| event(self.raw())).or_panic()?)
     }
 }
@@ -274,6 +275,7 @@ impl Mm {
     // SPEC: ML-2 RL-7
     pub fn close(self) -> core::result::Result<(), Refused<Self>> {
         let guard = ManuallyDrop::new(self);
+        at(Kind::MMU_NOTIFIER_EXPLORE_REFERENCE, guard.0.as_ptr());
         // SAFETY: This user is given up, unless the core refuses.
         let outcome = events(|| unsafe { core_mm::mmput(guard.0.as_ptr()) });
         outcome

@@ -53,7 +53,6 @@ mod door {
     pub use core::sync::atomic::{
         AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     };
-    pub use std::sync::Arc;
 
     /// Statics whose value a model makes anew for each execution.
     macro_rules! global {
@@ -83,8 +82,6 @@ mod door {
     pub(crate) use global;
 }
 
-#[cfg(not(loom))]
-pub use door::Arc;
 use door::UnsafeCell;
 pub(crate) use door::global;
 pub use door::{
