@@ -27,6 +27,7 @@ pub mod index;
 pub mod interval;
 pub mod live;
 pub mod mm;
+pub mod replay;
 pub mod report;
 pub mod srcu;
 pub mod thread;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rooms with their floors, in tenths: `thread` stands on `sync`, and both are on floor 0. A room that is not listed fails the
+/// Rooms with their floors, in tenths: `thread` stands on `sync`, and both are on floor 0; `replay` on `api`, on floor 6. A room that is not listed fails the
 /// test.
 const FLOORS: &[(&str, u32)] = &[
     ("sync", 0),
@@ -19,7 +19,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("live", 50),
     ("api", 60),
     ("explore", 60),
-    ("replay", 60),
+    ("replay", 65),
 ];
 
 fn floor(room: &str) -> Option<u32> {

@@ -54,7 +54,7 @@ pub use locks::{LockKind, assert_locked, assert_write_locked, rmap, semaphore};
 pub use notifiers::{
     get_locked, on_worker, put, register, register_locked, synchronize, unregister,
 };
-pub use producers::{madvise, mmap, mprotect, mremap, munmap};
+pub use producers::{clears, madvise, mmap, mprotect, mremap, munmap};
 pub use task::{current, get_task_mm, kthread_unuse_mm, kthread_use_mm};
 
 use core::ffi::CStr;

@@ -188,6 +188,12 @@ const CLEARING: [c_int; 10] = [
 /// MADV_GUARD_INSTALL, of Linux 6.13.
 const GUARD_INSTALL: c_int = 102;
 
+/// True if this advice makes a CLEAR.
+// SPEC: 4.4
+pub fn clears(advice: c_int) -> bool {
+    CLEARING.contains(&advice)
+}
+
 /// madvise: CLEAR if the advice takes pages away, no event otherwise.
 ///
 /// # Errors
@@ -196,7 +202,7 @@ const GUARD_INSTALL: c_int = 102;
 pub fn madvise(start: c_ulong, length: c_ulong, advice: c_int) -> Result<()> {
     let number = advice as c_ulong;
     let change = || call(libc::SYS_madvise, [start, length, number, 0, 0, 0]);
-    if length == 0 || !CLEARING.contains(&advice) {
+    if length == 0 || !clears(advice) {
         return change().map(drop);
     }
     let rounded = pages(start, length)?;
