@@ -59,7 +59,7 @@ pub struct Interval(UnsafeCell<mmu_interval_notifier>);
 unsafe impl Sync for Interval {}
 
 impl Interval {
-    fn raw(&self) -> *mut mmu_interval_notifier {
+    pub(super) fn raw(&self) -> *mut mmu_interval_notifier {
         self.0.get()
     }
 
@@ -386,6 +386,16 @@ impl<N: IntervalNotifier> IntervalSubscription<N> {
                 error: error.into(),
             }),
         }
+    }
+
+    /// Frees the node of a notifier that was removed already.
+    ///
+    /// # Safety
+    /// It was.
+    pub(super) unsafe fn free_removed(self) {
+        let guard = ManuallyDrop::new(self);
+        // SAFETY: Removed, and the guard is the only one to know the node.
+        drop(unsafe { Box::from_raw(guard.0.as_ptr()) });
     }
 
     /// Has the library's worker remove the notifier, and drop it then. Until that is done it may still be called. Never waits;

@@ -171,6 +171,14 @@ pub trait Notifier: Send + Sync + 'static {
     fn arch_invalidate_secondary_tlbs(&self, mm: &AddressSpace, start: u64, end: u64) {
         let _ = (mm, start, end);
     }
+
+    /// The last put was made, and all callbacks of that time are over: frees the notifier, on the library's worker. Must not sleep.
+    fn free_notifier(self)
+    where
+        Self: Sized,
+    {
+        drop(self);
+    }
 }
 
 /// What the core links: a notifier with its table of ops.
@@ -331,7 +339,7 @@ unsafe extern "C" fn secondary_tlbs<N: Notifier>(
 unsafe extern "C" fn free<N: Notifier>(sub: *mut mmu_notifier) {
     // SAFETY: The last put was made, and all walks are over: nobody else knows the node, which was a box.
     let node = unsafe { Box::from_raw(sub.cast::<Node<N>>()) };
-    shield((), || drop(node));
+    shield((), || node.notifier.free_notifier());
 }
 
 /// A registered notifier. The registration ends when this is dropped: as [`Subscription::unregister`] does, or, inside a callback

@@ -6,10 +6,10 @@ use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use super::callbacks::events;
+use super::callbacks::{events, shield};
 use super::{Error, Kind, Refused, Result, at};
 use crate::abi::mm::mm_struct;
-use crate::abi::types::pte_t;
+use crate::abi::types::{callback_head, pte_t};
 use crate::mm as core_mm;
 use crate::report;
 use crate::sync::Ordering;
@@ -286,6 +286,45 @@ impl Mm {
                 })
             })
             .or_panic()
+    }
+}
+
+/// The end of a user, queued.
+#[repr(C)]
+struct Later {
+    work: callback_head,
+    mm: Mm,
+}
+
+unsafe extern "C" fn put_on_worker(work: *mut callback_head) {
+    // SAFETY: Queued by `put_later`, whose box this was; `work` is its first field.
+    let later = unsafe { Box::from_raw(work.cast::<Later>()) };
+    shield((), || drop(later.mm));
+}
+
+impl Mm {
+    /// Stops being a user on the library's worker: if it was the last one, the address space ends there. Never waits; legal
+    /// everywhere.
+    ///
+    /// ```
+    /// # use mmu_notifier::api::Mm;
+    /// let mm = Mm::new()?;
+    /// let reference = mm.grab();
+    /// mm.put_later();
+    /// while reference.users() > 0 {
+    ///     std::thread::yield_now();
+    /// }
+    /// # Ok::<(), mmu_notifier::api::Error>(())
+    /// ```
+    // SPEC: ML-2
+    pub fn put_later(self) {
+        let work = callback_head {
+            next: core::ptr::null_mut(),
+            func: Some(put_on_worker),
+        };
+        let later = Box::into_raw(Box::new(Later { work, mm: self }));
+        // SAFETY: In no queue, and given up here.
+        unsafe { core_mm::on_worker(later.cast()) };
     }
 }
 

@@ -1,0 +1,118 @@
+//! An interval notifier whose removal is known at run time only: what a face to a language without lifetimes stands on.
+
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
+
+use super::{Interval, IntervalNotifier, IntervalSubscription, Misuse, MmRef, Result};
+use crate::mm as core_mm;
+use crate::report::RB_1;
+use crate::sync::{AtomicBool, Ordering};
+
+/// An [`IntervalSubscription`] that is removed through a shared reference, while others may be using it. What the compiler refuses
+/// there is an error here.
+///
+/// # Invariants
+/// The node is there as long as this is; `mm` keeps what it points to. `removed` is set by who has removed it.
+///
+/// ```
+/// # use mmu_notifier::api::{Interval, IntervalNotifier, LooseInterval, Mm, Range};
+/// # struct Quiet;
+/// # impl IntervalNotifier for Quiet {
+/// #     fn invalidate(&self, _: &Interval, _: &Range<'_>, _: u64) -> bool { true }
+/// # }
+/// let mm = Mm::new()?;
+/// let loose = LooseInterval::from(mm.insert(0, 0x1000, Quiet)?);
+/// let seq = loose.read_begin()?;
+/// loose.remove()?;
+/// assert_eq!(loose.remove().unwrap_err().rule(), Some("DV-9"));
+/// assert_eq!(loose.read_begin().unwrap_err().rule(), Some("RB-1"));
+/// assert!(!loose.read_retry(seq), "its number is still there");
+/// # Ok::<(), mmu_notifier::api::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct LooseInterval<N: IntervalNotifier> {
+    subscription: ManuallyDrop<IntervalSubscription<N>>,
+    removed: AtomicBool,
+    _mm: MmRef,
+}
+
+impl<N: IntervalNotifier> From<IntervalSubscription<N>> for LooseInterval<N> {
+    fn from(subscription: IntervalSubscription<N>) -> Self {
+        Self {
+            _mm: subscription.mm().grab(),
+            subscription: ManuallyDrop::new(subscription),
+            removed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl<N: IntervalNotifier> LooseInterval<N> {
+    /// The notifier.
+    pub fn notifier(&self) -> &N {
+        self.subscription.notifier()
+    }
+
+    /// Was it removed?
+    pub fn is_removed(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `remove`.
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// As [`IntervalSubscription::remove`]. What is used of it meanwhile, on other threads or by its callback, goes on working.
+    ///
+    /// # Errors
+    /// DV-7: it would wait for the callback that it is called from. DV-9: it was removed, or is being removed.
+    // SPEC: IR-8 DV-9
+    pub fn remove(&self) -> Result<()> {
+        // SAFETY: The node and its mm are there; whether it is a member the core knows.
+        unsafe { core_mm::remove(self.subscription.raw()) }?;
+        // ORDERING: Release pairs with the Acquire in `is_removed`.
+        self.removed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// As [`Interval::read_begin`]; the number itself, for [`Interval::read_retry`].
+    ///
+    /// # Errors
+    /// DV-7: it would wait for the callback that it is called from. RB-1: it was removed.
+    pub fn read_begin(&self) -> Result<u64> {
+        if self.is_removed() {
+            let misuse = RB_1.broken_by(c"mmu_interval_read_begin");
+            return Err(super::Error::Misuse(Misuse::from(misuse)));
+        }
+        self.subscription.read_begin().map(|section| section.seq())
+    }
+
+    /// As [`IntervalSubscription::remove_later`], if it was not removed before.
+    pub fn remove_later(self) {
+        let mut loose = ManuallyDrop::new(self);
+        if loose.is_removed() {
+            drop(ManuallyDrop::into_inner(loose));
+            return;
+        }
+        // SAFETY: `loose` is not used any more but for its mm, which is dropped below.
+        let subscription = unsafe { ManuallyDrop::take(&mut loose.subscription) };
+        subscription.remove_later();
+        // SAFETY: Not used any more.
+        unsafe { core::ptr::drop_in_place(&raw mut loose._mm) };
+    }
+}
+
+/// What may be done without being inserted. (Its `read_begin` would be waited for in vain: [`LooseInterval::read_begin`] is the one.)
+impl<N: IntervalNotifier> Deref for LooseInterval<N> {
+    type Target = Interval;
+    fn deref(&self) -> &Interval {
+        &self.subscription
+    }
+}
+
+impl<N: IntervalNotifier> Drop for LooseInterval<N> {
+    fn drop(&mut self) {
+        // SAFETY: Not used any more.
+        let subscription = unsafe { ManuallyDrop::take(&mut self.subscription) };
+        if self.is_removed() {
+            // SAFETY: So it was.
+            unsafe { subscription.free_removed() };
+        }
+    }
+}
