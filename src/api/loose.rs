@@ -6,13 +6,14 @@ use core::ops::Deref;
 use super::{Interval, IntervalNotifier, IntervalSubscription, Misuse, MmRef, Result};
 use crate::mm as core_mm;
 use crate::report::RB_1;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, Lock, Ordering};
 
 /// An [`IntervalSubscription`] that is removed through a shared reference, while others may be using it. What the compiler refuses
 /// there is an error here.
 ///
 /// # Invariants
-/// The node is there as long as this is; `mm` keeps what it points to. `removed` is set by who has removed it.
+/// The node is there as long as this is, and so is the mm that it points to: its membership keeps that, and from before its end
+/// `kept`. `removed` is set by who has removed it.
 ///
 /// ```
 /// # use mmu_notifier::api::{Interval, IntervalNotifier, LooseInterval, Mm, Range};
@@ -33,15 +34,15 @@ use crate::sync::{AtomicBool, Ordering};
 pub struct LooseInterval<N: IntervalNotifier> {
     subscription: ManuallyDrop<IntervalSubscription<N>>,
     removed: AtomicBool,
-    _mm: MmRef,
+    kept: Lock<Option<MmRef>>,
 }
 
 impl<N: IntervalNotifier> From<IntervalSubscription<N>> for LooseInterval<N> {
     fn from(subscription: IntervalSubscription<N>) -> Self {
         Self {
-            _mm: subscription.mm().grab(),
             subscription: ManuallyDrop::new(subscription),
             removed: AtomicBool::new(false),
+            kept: Lock::new(None),
         }
     }
 }
@@ -64,8 +65,10 @@ impl<N: IntervalNotifier> LooseInterval<N> {
     /// DV-7: it would wait for the callback that it is called from. DV-9: it was removed, or is being removed.
     // SPEC: IR-8 DV-9
     pub fn remove(&self) -> Result<()> {
+        let mm = self.subscription.mm().grab();
         // SAFETY: The node and its mm are there; whether it is a member the core knows.
         unsafe { core_mm::remove(self.subscription.raw()) }?;
+        *self.kept.lock() = Some(mm);
         // ORDERING: Release pairs with the Acquire in `is_removed`.
         self.removed.store(true, Ordering::Release);
         Ok(())
@@ -84,17 +87,13 @@ impl<N: IntervalNotifier> LooseInterval<N> {
     }
 
     /// As [`IntervalSubscription::remove_later`], if it was not removed before.
-    pub fn remove_later(self) {
-        let mut loose = ManuallyDrop::new(self);
-        if loose.is_removed() {
-            drop(ManuallyDrop::into_inner(loose));
-            return;
+    pub fn remove_later(mut self) {
+        if !self.is_removed() {
+            // SAFETY: What is left of `self` is forgotten, and has nothing to drop: `kept` is None.
+            let subscription = unsafe { ManuallyDrop::take(&mut self.subscription) };
+            core::mem::forget(self);
+            subscription.remove_later();
         }
-        // SAFETY: `loose` is not used any more but for its mm, which is dropped below.
-        let subscription = unsafe { ManuallyDrop::take(&mut loose.subscription) };
-        subscription.remove_later();
-        // SAFETY: Not used any more.
-        unsafe { core::ptr::drop_in_place(&raw mut loose._mm) };
     }
 }
 

@@ -1,0 +1,176 @@
+//! Calls into the library, and back: detached and attached, with the exceptions of callbacks in between.
+//!
+//! An exception in a callback is kept on its thread until the call that caused the event returns, and is raised there. One on the
+//! library's worker, where nobody called, goes to `sys.unraisablehook`.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use mmu_notifier::api::{self, Report, Severity};
+use pyo3::prelude::*;
+
+use crate::errors::{self, Reported};
+
+/// What went wrong during a call, in callbacks.
+#[derive(Default)]
+pub(crate) struct Notes {
+    raised: Vec<PyErr>,
+    reports: Vec<Reported>,
+}
+
+thread_local! {
+    /// Of the innermost call of this thread that causes events.
+    static NOTES: RefCell<Option<Notes>> = const { RefCell::new(None) };
+}
+
+impl Notes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.raised.is_empty() && self.reports.is_empty()
+    }
+
+    /// Issues the warnings, then raises the first exception; the others become notes on it.
+    pub(crate) fn settle(self, py: Python<'_>) -> PyResult<()> {
+        let mut raised = self.raised;
+        for report in self.reports {
+            raised.extend(report.warn(py).err());
+        }
+        let mut raised = raised.into_iter();
+        let Some(first) = raised.next() else {
+            return Ok(());
+        };
+        for other in raised {
+            add_note(py, &first, &format!("also raised: {other}"));
+        }
+        Err(first)
+    }
+}
+
+fn add_note(py: Python<'_>, error: &PyErr, note: &str) {
+    if let Err(failed) = error.value(py).call_method1("add_note", (note,)) {
+        failed.write_unraisable(py, None);
+    }
+}
+
+/// Runs `call`, which may wait or cause events, detached. What callbacks raised comes beside its result.
+pub(crate) fn noting<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send) -> (T, Notes) {
+    let outer = NOTES.replace(Some(Notes::default()));
+    let result = py.detach(call);
+    let notes = NOTES.replace(outer).unwrap_or_default();
+    (result, notes)
+}
+
+/// Runs `call`, which may wait or cause events, detached. Raises what callbacks raised, or its error.
+pub(crate) fn event<T: Send>(
+    py: Python<'_>,
+    call: impl FnOnce() -> api::Result<T> + Send,
+) -> PyResult<T> {
+    let (result, notes) = noting(py, call);
+    notes.settle(py)?;
+    result.map_err(|error| errors::raise(py, error))
+}
+
+/// The interpreter is about to end: callbacks are over.
+static CLOSING: AtomicBool = AtomicBool::new(false);
+/// Callbacks that are running, or wait for the interpreter's lock.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a callback.
+struct Running;
+
+impl Running {
+    /// None when the interpreter is about to end.
+    fn begin() -> Option<Self> {
+        // Counted first: either `close` sees the count, or this sees that it closes.
+        RUNNING.fetch_add(1, SeqCst);
+        let running = Self;
+        (!CLOSING.load(SeqCst)).then_some(running)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Runs the Python part of a callback, attached. `otherwise` is the answer if it raises, or if there is nobody to ask.
+pub(crate) fn callback<T>(
+    otherwise: T,
+    name: &str,
+    act: impl FnOnce(Python<'_>) -> PyResult<T>,
+) -> T {
+    let Some(_running) = Running::begin() else {
+        return otherwise;
+    };
+    Python::attach(|py| {
+        act(py).unwrap_or_else(|error| {
+            add_note(py, &error, &format!("in the callback {name}"));
+            keep(py, error);
+            otherwise
+        })
+    })
+}
+
+/// Keeps an exception for the call that caused the event.
+fn keep(py: Python<'_>, error: PyErr) {
+    let homeless = NOTES.with_borrow_mut(|notes| match notes {
+        Some(notes) => {
+            notes.raised.push(error);
+            None
+        }
+        None => Some(error),
+    });
+    if let Some(error) = homeless {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// The library's report handler.
+fn on_report(report: &Report<'_>) {
+    if report.severity() < Severity::Warn {
+        return;
+    }
+    let reported = Reported::from(report);
+    let homeless = NOTES.with_borrow_mut(|notes| match notes {
+        Some(notes) => {
+            notes.reports.push(reported);
+            None
+        }
+        None => Some(reported),
+    });
+    if let Some(reported) = homeless {
+        reported.print();
+    }
+}
+
+/// Before the interpreter ends: no callback begins any more. Those that run are waited for, up to a second: an interpreter that
+/// ends kills threads that come back to it.
+#[pyfunction]
+fn _close(py: Python<'_>) {
+    CLOSING.store(true, SeqCst);
+    let patience = Instant::now() + Duration::from_secs(1);
+    py.detach(|| {
+        while RUNNING.load(SeqCst) > 0 && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+/// Waits until everything that a put owes now was done (free_notifier was called, and the reference to its address space was
+/// dropped), and until every callback of a `Notifier` that is running now, in any address space, is over.
+///
+/// Raises `MisuseError` (DV-7) from such a callback, or from free_notifier: it would wait for itself.
+#[pyfunction]
+fn synchronize(py: Python<'_>) -> PyResult<()> {
+    event(py, api::synchronize)
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    api::set_report_handler(Some(on_report));
+    module.add_function(wrap_pyfunction!(synchronize, module)?)?;
+    let close = wrap_pyfunction!(_close, module)?;
+    let atexit = module.py().import("atexit")?;
+    atexit.call_method1("register", (close,))?;
+    Ok(())
+}

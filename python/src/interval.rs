@@ -1,0 +1,234 @@
+//! Interval notifiers.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mmu_notifier::api::{self, Interval, LooseInterval};
+use mmu_notifier::report::{DV_9_INSERT, DV_9_REMOVE, RB_1};
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyWeakrefReference};
+
+use crate::calls::event;
+use crate::errors;
+use crate::mm::Mm;
+use crate::notifier::{call_weakly, mm_object, range_object};
+use crate::range::Range;
+
+/// A subscriber to an interval of an address space, to be subclassed: `invalidate` is its one op.
+///
+/// `Mm.insert` inserts it. It is alive as long as somebody refers to it, or the Mm through which it was inserted is open. When it is
+/// collected it is removed by the library's worker. In a `with` block it is removed at the end.
+#[pyclass(subclass, frozen, weakref, module = "mmu_notifier")]
+pub(crate) struct IntervalNotifier {
+    state: Mutex<State>,
+}
+
+enum State {
+    /// Not inserted.
+    Idle,
+    /// A thread is inserting it.
+    Busy,
+    Inserted(Inserted),
+}
+
+type Inserted = Arc<LooseInterval<Callback>>;
+
+/// What the library calls: a notifier, by a weak reference.
+pub(crate) struct Callback {
+    notifier: Py<PyWeakrefReference>,
+    mm: Py<PyWeakrefReference>,
+}
+
+impl api::IntervalNotifier for Callback {
+    fn invalidate(&self, _: &Interval, range: &api::Range<'_>, cur_seq: u64) -> bool {
+        call_weakly(
+            &self.notifier,
+            "invalidate",
+            true,
+            |py| (range_object(py, &self.mm, range)?, cur_seq).into_pyobject(py),
+            |answer| {
+                if answer.is_none() {
+                    Ok(None)
+                } else {
+                    answer.is_truthy().map(Some)
+                }
+            },
+        )
+    }
+}
+
+impl IntervalNotifier {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is inserted; RB-1 if nothing is.
+    fn inserted(&self, py: Python<'_>) -> PyResult<Inserted> {
+        match &*self.state() {
+            State::Inserted(inserted) => Ok(Arc::clone(inserted)),
+            _ => Err(errors::misuse(py, RB_1.broken_by(c"mmu_interval_notifier"))),
+        }
+    }
+
+    pub(crate) fn insert(
+        slf: &Bound<'_, Self>,
+        mm: &Bound<'_, Mm>,
+        start: u64,
+        length: u64,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let user = mm.get().user()?;
+        let callback = Callback {
+            notifier: PyWeakrefReference::new(slf)?.unbind(),
+            mm: PyWeakrefReference::new(mm)?.unbind(),
+        };
+        {
+            let mut state = slf.get().state();
+            if !matches!(*state, State::Idle) {
+                let misuse = DV_9_INSERT.broken_by(c"mmu_interval_notifier_insert");
+                return Err(errors::misuse(py, misuse));
+            }
+            *state = State::Busy;
+        }
+        let inserted = event(py, move || user.insert(start, length, callback));
+        match inserted {
+            Ok(subscription) => {
+                let loose = Arc::new(LooseInterval::from(subscription));
+                *slf.get().state() = State::Inserted(loose);
+                mm.get().keep(slf.as_any().clone());
+                Ok(())
+            }
+            Err(error) => {
+                *slf.get().state() = State::Idle;
+                Err(error)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl IntervalNotifier {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>) -> Self {
+        Self {
+            state: Mutex::new(State::Idle),
+        }
+    }
+
+    /// `range` touches the interval. Takes the user lock, calls `set_seq(cur_seq)`, and drops what it has of the range.
+    ///
+    /// May be called several times at once. May sleep if the range is blockable; otherwise it may refuse, before it does anything, by
+    /// returning False. (None and True agree. False for a blockable range is a `MisuseWarning`: RS-5.)
+    fn invalidate(&self, range: &Bound<'_, Range>, cur_seq: u64) -> bool {
+        let _ = (range, cur_seq);
+        true
+    }
+
+    /// Notes that a change concerns the interval: in the callback, under the user lock, with its `cur_seq`, before anything else.
+    ///
+    /// Raises `MisuseError` (RB-1): it is not inserted.
+    fn set_seq(&self, py: Python<'_>, cur_seq: u64) -> PyResult<()> {
+        self.inserted(py)?.set_seq(cur_seq);
+        Ok(())
+    }
+
+    /// Begins a read of what the interval covers. Waits until no change of it is under way. Returns the number for `read_retry`; odd.
+    /// Not under the user lock.
+    ///
+    /// Raises `MisuseError`: DV-7, from a callback for whose end it would wait; RB-1, it is not inserted.
+    fn read_begin(&self, py: Python<'_>) -> PyResult<u64> {
+        let inserted = self.inserted(py)?;
+        event(py, move || inserted.read_begin())
+    }
+
+    /// The closing step of a read, under the user lock: has the interval changed since `read_begin` returned `seq`? If False, what was
+    /// read holds until that lock is released.
+    ///
+    /// Raises `MisuseError` (RB-1): it is not inserted.
+    fn read_retry(&self, py: Python<'_>, seq: u64) -> PyResult<bool> {
+        Ok(self.inserted(py)?.read_retry(seq))
+    }
+
+    /// As `read_retry`, without the user lock: True is definite, False a hint.
+    ///
+    /// Raises `MisuseError` (RB-1): it is not inserted.
+    fn check_retry(&self, py: Python<'_>, seq: u64) -> PyResult<bool> {
+        Ok(self.inserted(py)?.check_retry(seq))
+    }
+
+    /// Removes it. Waits while a change that may concern it is under way: afterwards `invalidate` is not called any more. Not under a
+    /// lock that `invalidate` takes.
+    ///
+    /// Raises `MisuseError`: DV-7, from a callback for whose end it would wait; DV-9, it is not inserted.
+    fn remove(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let Ok(inserted) = this.inserted(py) else {
+            let misuse = DV_9_REMOVE.broken_by(c"mmu_interval_notifier_remove");
+            return Err(errors::misuse(py, misuse));
+        };
+        event(py, || inserted.remove())?;
+        *this.state() = State::Idle;
+        let mm = &inserted.notifier().mm;
+        if let Ok(Some(mm)) = mm.bind(py).upgrade_as_exact::<Mm>() {
+            mm.get().forget(slf.as_any());
+        }
+        Ok(())
+    }
+
+    /// Is it inserted?
+    #[getter(inserted)]
+    fn is_inserted(&self) -> bool {
+        matches!(*self.state(), State::Inserted(_))
+    }
+
+    /// First byte. Raises `MisuseError` (RB-1): it is not inserted.
+    #[getter]
+    fn start(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.inserted(py)?.start())
+    }
+
+    /// Last byte, inclusive. Raises `MisuseError` (RB-1): it is not inserted.
+    #[getter]
+    fn last(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.inserted(py)?.last())
+    }
+
+    /// The number of the last change that concerned it; odd. Raises `MisuseError` (RB-1): it is not inserted.
+    #[getter]
+    fn seq(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.inserted(py)?.seq())
+    }
+
+    /// The Mm that it was inserted through, or, if that was collected, one that is no user. Raises `MisuseError` (RB-1): it is not
+    /// inserted.
+    #[getter]
+    fn mm(&self, py: Python<'_>) -> PyResult<Py<Mm>> {
+        let inserted = self.inserted(py)?;
+        mm_object(py, &inserted.notifier().mm, inserted.mm())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(slf: &Bound<'_, Self>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Self::remove(slf)
+    }
+}
+
+impl Drop for IntervalNotifier {
+    fn drop(&mut self) {
+        // Here nobody can wait. A thread that is in `read_begin` keeps the object alive, so nobody else has what is inserted.
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let State::Inserted(inserted) = std::mem::replace(state, State::Idle) {
+            if let Some(inserted) = Arc::into_inner(inserted) {
+                inserted.remove_later();
+            }
+        }
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<IntervalNotifier>()
+}
