@@ -128,7 +128,8 @@ impl IntervalNotifier {
     ///
     /// Raises `MisuseError` (RB-1): it is not inserted.
     fn set_seq(&self, py: Python<'_>, cur_seq: u64) -> PyResult<()> {
-        self.inserted(py)?.set_seq(cur_seq);
+        let inserted = self.inserted(py)?;
+        py.detach(|| inserted.set_seq(cur_seq));
         Ok(())
     }
 
@@ -146,14 +147,16 @@ impl IntervalNotifier {
     ///
     /// Raises `MisuseError` (RB-1): it is not inserted.
     fn read_retry(&self, py: Python<'_>, seq: u64) -> PyResult<bool> {
-        Ok(self.inserted(py)?.read_retry(seq))
+        let inserted = self.inserted(py)?;
+        Ok(py.detach(|| inserted.read_retry(seq)))
     }
 
     /// As `read_retry`, without the user lock: True is definite, False a hint.
     ///
     /// Raises `MisuseError` (RB-1): it is not inserted.
     fn check_retry(&self, py: Python<'_>, seq: u64) -> PyResult<bool> {
-        Ok(self.inserted(py)?.check_retry(seq))
+        let inserted = self.inserted(py)?;
+        Ok(py.detach(|| inserted.check_retry(seq)))
     }
 
     /// Removes it. Waits while a change that may concern it is under way: afterwards `invalidate` is not called any more. Not under a

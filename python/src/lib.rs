@@ -5,9 +5,10 @@
 //!
 //! Who keeps whom. An `Mm` keeps the notifiers that were registered through it; it is one user of its address space. A notifier
 //! keeps its registration, which knows the notifier by a weak reference only: so what is garbage is collected, and what is
-//! collected ends its registration, without a wait. Callbacks get an `Mm` that is no user, and keeps nobody.
+//! collected ends its registration, without a wait. Callbacks get the `Mm` that was registered through, or, if that is gone, one
+//! that is no user.
 //!
-//! The interpreter's lock. Whatever can wait, or calls back, runs detached (`calls::event`); callbacks attach (`calls::callback`).
+//! The interpreter's lock. Whatever can wait (an explorer makes every call of the contract wait), or calls back, runs detached (`calls::event`); callbacks attach (`calls::callback`).
 //! No lock of this crate is held across either, nor while an object is dropped.
 
 mod calls;

@@ -508,10 +508,10 @@ impl Notifier {
             Self::tell_when_freed(slf, callbacks)?;
             Self::forgotten_by(slf, &mm);
         }
-        match given {
+        py.detach(|| match given {
             Ok(share) => share.put(),
             Err(subscription) => subscription.put(),
-        }
+        });
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 
-use super::{Interval, IntervalNotifier, IntervalSubscription, Misuse, MmRef, Result};
+use super::{Interval, IntervalNotifier, IntervalSubscription, Kind, Misuse, MmRef, Result, at};
 use crate::mm as core_mm;
 use crate::report::RB_1;
 use crate::sync::{AtomicBool, Lock, Ordering};
@@ -66,6 +66,7 @@ impl<N: IntervalNotifier> LooseInterval<N> {
     // SPEC: IR-8 DV-9
     pub fn remove(&self) -> Result<()> {
         let mm = self.subscription.mm().grab();
+        at(Kind::MMU_NOTIFIER_EXPLORE_REMOVE, self.subscription.raw());
         // SAFETY: The node and its mm are there; whether it is a member the core knows.
         unsafe { core_mm::remove(self.subscription.raw()) }?;
         *self.kept.lock() = Some(mm);

@@ -13,7 +13,7 @@ class BlockingError(BlockingIOError):
     """
 
 
-class _Misuse:
+class _Misuse(Exception):
     rule: str
     """The id of the rule in docs/spec/SPEC.md that was broken, for instance ``"DV-7"``."""
     function: str

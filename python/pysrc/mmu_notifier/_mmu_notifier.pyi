@@ -4,6 +4,7 @@ from typing import Any, Self, SupportsIndex, TypeVar, final
 _N = TypeVar("_N", bound=Notifier)
 _I = TypeVar("_I", bound=IntervalNotifier)
 
+__all__: list[str]
 __version__: str
 
 def synchronize() -> None: ...
