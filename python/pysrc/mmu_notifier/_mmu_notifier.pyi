@@ -4,7 +4,17 @@ from typing import Any, Self, SupportsIndex, TypeVar, final
 _N = TypeVar("_N", bound=Notifier)
 _I = TypeVar("_I", bound=IntervalNotifier)
 
-__all__: list[str]
+__all__ = [
+    "IntervalNotifier",
+    "Invalidation",
+    "Lock",
+    "Mm",
+    "Notifier",
+    "Range",
+    "__version__",
+    "synchronize",
+]
+
 __version__: str
 
 def synchronize() -> None: ...
