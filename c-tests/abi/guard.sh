@@ -111,7 +111,8 @@ program() {
 # view KERNEL: the baseline's text, in $out.
 view() {
 	program "$1" >"$out/$1.c"
-	${CC:-cc} -std=gnu11 -g -fPIC -shared -w -DMMU_NOTIFIER_KERNEL="$(hexadecimal "$1")" -I"$include" "$out/$1.c" \
+	# Not a place of this machine's, which the baseline would name.
+	${CC:-cc} -std=gnu11 -g -fPIC -shared -w -ffile-prefix-map="$out=." -DMMU_NOTIFIER_KERNEL="$(hexadecimal "$1")" -I"$include" "$out/$1.c" \
 		-o "$out/$1.so" >"$out/$1.log" 2>&1 &&
 		abidw --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --type-id-style hash --no-architecture \
 			"$out/$1.so" --out-file "$out/$1.abi" >>"$out/$1.log" 2>&1

@@ -10,6 +10,7 @@
 )]
 
 mod convert;
+pub mod explore;
 pub mod live;
 pub mod mm;
 pub mod notifier;

@@ -225,6 +225,18 @@ const HEADERS: &[Header] = &[
         ..Header::NONE
     },
     Header {
+        path: "include/mmu_notifier/explore.h",
+        sources: &["src/sync/point.rs", "ffi/src/explore.rs"],
+        includes: &["stdint.h"],
+        defines: &[
+            "mmu_notifier_explore_kind",
+            "mmu_notifier_scenario",
+            "mmu_notifier_scenario_thread",
+        ],
+        about: "Schedule points, and what a driver exports to be explored (docs/explore.md).",
+        ..Header::NONE
+    },
+    Header {
         path: "include/mmu_notifier/report.h",
         sources: &["src/report/mod.rs", "ffi/src/report.rs"],
         about: "Who is told when the contract is broken: WARN and BUG.",

@@ -55,17 +55,31 @@
 #endif
 
 /*
+ * A schedule point, in drivers that are compiled to be explored
+ * (<mmu_notifier/explore.h>).  KIND is the end of a constant's name.
+ */
+#ifdef MMU_NOTIFIER_EXPLORE
+#include <mmu_notifier/explore.h>
+#define __mmu_notifier_point(KIND, address) \
+	mmu_notifier_explore_point(MMU_NOTIFIER_EXPLORE_##KIND, (address))
+#else
+#define __mmu_notifier_point(KIND, address) \
+	((void)sizeof(address))
+#endif
+
+/*
  * READ_ONCE(x) loads the object x, WRITE_ONCE(x, value) stores to it: exactly
  * once, whole if it is no larger than a word, ordered against nothing else.
+ * Both are schedule points; the forms with underscores are not.
  */
 #ifndef __cplusplus
 
-#ifndef READ_ONCE
-#define READ_ONCE(x) \
+#ifndef __READ_ONCE
+#define __READ_ONCE(x) \
 	__extension__ ({ *(const volatile __typeof__(x) *)&(x); })
 #endif
-#ifndef WRITE_ONCE
-#define WRITE_ONCE(x, value) \
+#ifndef __WRITE_ONCE
+#define __WRITE_ONCE(x, value) \
 	do { *(volatile __typeof__(x) *)&(x) = (value); } while (0)
 #endif
 
@@ -95,13 +109,30 @@ static inline void mmu_notifier_write_once(volatile T &x,
 }
 }
 
-#ifndef READ_ONCE
-#define READ_ONCE(x)		mmu_notifier_read_once(x)
+#ifndef __READ_ONCE
+#define __READ_ONCE(x)		mmu_notifier_read_once(x)
 #endif
-#ifndef WRITE_ONCE
-#define WRITE_ONCE(x, value)	mmu_notifier_write_once(x, value)
+#ifndef __WRITE_ONCE
+#define __WRITE_ONCE(x, value)	mmu_notifier_write_once(x, value)
 #endif
 
+#endif
+
+#ifndef READ_ONCE
+#ifdef MMU_NOTIFIER_EXPLORE
+#define READ_ONCE(x) \
+	__extension__ ({ __mmu_notifier_point(LOAD, &(x)); __READ_ONCE(x); })
+#else
+#define READ_ONCE(x)		__READ_ONCE(x)
+#endif
+#endif
+#ifndef WRITE_ONCE
+#ifdef MMU_NOTIFIER_EXPLORE
+#define WRITE_ONCE(x, value) \
+	do { __mmu_notifier_point(STORE, &(x)); __WRITE_ONCE(x, value); } while (0)
+#else
+#define WRITE_ONCE(x, value)	__WRITE_ONCE(x, value)
+#endif
 #endif
 
 #endif

@@ -21,7 +21,16 @@
 #include <linux/container_of.h>
 #include <linux/types.h>
 
-/* "This may sleep": nothing checks it here. */
+/* "This may sleep": only an explorer checks it. */
+#ifdef MMU_NOTIFIER_EXPLORE
+#ifndef might_sleep
+#define might_sleep()			__mmu_notifier_point(MIGHT_SLEEP, NULL)
+#endif
+#ifndef might_sleep_if
+#define might_sleep_if(condition) \
+	do { if (condition) might_sleep(); } while (0)
+#endif
+#endif
 #ifndef might_sleep
 #define might_sleep()			do { } while (0)
 #endif

@@ -83,6 +83,7 @@ mmu_notifier_get(const struct mmu_notifier_ops *ops, struct mm_struct *mm)
 
 	__mmu_notifier_need(ops);
 	__mmu_notifier_need(mm);
+	__mmu_notifier_point(GET, mm);
 	mmap_write_lock(mm);
 	subscription = mmu_notifier_get_locked(ops, mm);
 	mmap_write_unlock(mm);
@@ -100,7 +101,8 @@ mmu_interval_set_seq(struct mmu_interval_notifier *interval_sub,
 		     unsigned long cur_seq)
 {
 	__mmu_notifier_need(interval_sub);
-	WRITE_ONCE(interval_sub->invalidate_seq, cur_seq);
+	__mmu_notifier_point(SET_SEQ, interval_sub);
+	__WRITE_ONCE(interval_sub->invalidate_seq, cur_seq);
 }
 
 /*
@@ -117,6 +119,7 @@ mmu_interval_read_retry(struct mmu_interval_notifier *interval_sub,
 			unsigned long seq)
 {
 	__mmu_notifier_need(interval_sub);
+	__mmu_notifier_point(READ_RETRY, interval_sub);
 	return interval_sub->invalidate_seq != seq;
 }
 
@@ -131,7 +134,8 @@ mmu_interval_check_retry(struct mmu_interval_notifier *interval_sub,
 			 unsigned long seq)
 {
 	__mmu_notifier_need(interval_sub);
-	return READ_ONCE(interval_sub->invalidate_seq) != seq;
+	__mmu_notifier_point(CHECK_RETRY, interval_sub);
+	return __READ_ONCE(interval_sub->invalidate_seq) != seq;
 }
 
 /*
@@ -228,6 +232,7 @@ mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 	__mmu_notifier_need(range);
 	__mmu_notifier_need(range->mm);
 	might_sleep();
+	__mmu_notifier_point(START, range->mm);
 	if (mm_has_notifiers(range->mm)) {
 		range->flags |= MMU_NOTIFIER_RANGE_BLOCKABLE;
 		__mmu_notifier_invalidate_range_start(range);
@@ -243,12 +248,17 @@ mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 static inline int __must_check
 mmu_notifier_invalidate_range_start_nonblock(struct mmu_notifier_range *range)
 {
+	int result = 0;
+
 	__mmu_notifier_need(range);
 	__mmu_notifier_need(range->mm);
-	if (!mm_has_notifiers(range->mm))
-		return 0;
-	range->flags &= ~MMU_NOTIFIER_RANGE_BLOCKABLE;
-	return __mmu_notifier_invalidate_range_start(range);
+	__mmu_notifier_point(START_NONBLOCK, range->mm);
+	if (mm_has_notifiers(range->mm)) {
+		range->flags &= ~MMU_NOTIFIER_RANGE_BLOCKABLE;
+		result = __mmu_notifier_invalidate_range_start(range);
+	}
+	__mmu_notifier_point(NONBLOCK_DONE, result ? NULL : range->mm);
+	return result;
 }
 
 /*
@@ -262,6 +272,7 @@ mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 	__mmu_notifier_need(range);
 	__mmu_notifier_need(range->mm);
 	might_sleep_if(mmu_notifier_range_blockable(range));
+	__mmu_notifier_point(END, range->mm);
 	if (mm_has_notifiers(range->mm))
 #if MMU_NOTIFIER_KERNEL < 0x060600
 		__mmu_notifier_invalidate_range_end(range, false);
@@ -280,6 +291,7 @@ mmu_notifier_invalidate_range_only_end(struct mmu_notifier_range *range)
 {
 	__mmu_notifier_need(range);
 	__mmu_notifier_need(range->mm);
+	__mmu_notifier_point(END, range->mm);
 	if (mm_has_notifiers(range->mm))
 		__mmu_notifier_invalidate_range_end(range, true);
 }
@@ -304,6 +316,7 @@ static inline void mmu_notifier_invalidate_range(struct mm_struct *mm,
 						 unsigned long end)
 {
 	__mmu_notifier_need(mm);
+	__mmu_notifier_point(SECONDARY, mm);
 	if (mm_has_notifiers(mm))
 		__mmu_notifier_invalidate_range(mm, start, end);
 }
@@ -314,6 +327,7 @@ mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 					    unsigned long end)
 {
 	__mmu_notifier_need(mm);
+	__mmu_notifier_point(SECONDARY, mm);
 	if (mm_has_notifiers(mm))
 		__mmu_notifier_arch_invalidate_secondary_tlbs(mm, start, end);
 }
@@ -337,6 +351,7 @@ mmu_notifier_clear_flush_young(struct mm_struct *mm, unsigned long start,
 			       unsigned long end)
 {
 	__mmu_notifier_need(mm);
+	__mmu_notifier_point(SECONDARY, mm);
 	if (!mm_has_notifiers(mm))
 		return 0;
 	return __mmu_notifier_clear_flush_young(mm, start, end);
@@ -348,6 +363,7 @@ mmu_notifier_clear_young(struct mm_struct *mm, unsigned long start,
 			 unsigned long end)
 {
 	__mmu_notifier_need(mm);
+	__mmu_notifier_point(SECONDARY, mm);
 	if (!mm_has_notifiers(mm))
 		return 0;
 	return __mmu_notifier_clear_young(mm, start, end);
@@ -362,6 +378,7 @@ static inline mmu_notifier_young_t
 mmu_notifier_test_young(struct mm_struct *mm, unsigned long address)
 {
 	__mmu_notifier_need(mm);
+	__mmu_notifier_point(SECONDARY, mm);
 	if (!mm_has_notifiers(mm))
 		return 0;
 	return __mmu_notifier_test_young(mm, address);
@@ -377,6 +394,7 @@ static inline void mmu_notifier_change_pte(struct mm_struct *mm,
 					   unsigned long address, pte_t pte)
 {
 	__mmu_notifier_need(mm);
+	__mmu_notifier_point(SECONDARY, mm);
 	if (mm_has_notifiers(mm))
 		__mmu_notifier_change_pte(mm, address, pte);
 }
@@ -411,6 +429,12 @@ static inline void mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
 }
 
 #undef __mmu_notifier_need
+
+/* --------------------------------------- schedule points at exported calls */
+
+#ifdef MMU_NOTIFIER_EXPLORE
+#include <mmu_notifier/explore_calls.h>
+#endif
 
 /* ------------------------------------------------ page table operations */
 

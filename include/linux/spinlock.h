@@ -51,12 +51,19 @@ static inline bool __mmu_notifier_spin_try(spinlock_t *lock)
 #define spin_trylock spin_trylock
 static inline int spin_trylock(spinlock_t *lock)
 {
-	return __mmu_notifier_spin_try(lock);
+	bool taken;
+
+	__mmu_notifier_point(TRYLOCK, lock);
+	taken = __mmu_notifier_spin_try(lock);
+	if (taken)
+		__mmu_notifier_point(TAKEN, lock);
+	return taken;
 }
 #endif
 
 static inline void spin_lock(spinlock_t *lock) __acquires(lock)
 {
+	__mmu_notifier_point(LOCK, lock);
 	if (unlikely(!__mmu_notifier_spin_try(lock)))
 		mmu_notifier_spin_lock_slow(&lock->word);
 }
@@ -65,6 +72,7 @@ static inline void spin_unlock(spinlock_t *lock) __releases(lock)
 {
 	if (unlikely(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) > 1))
 		mmu_notifier_spin_unlock_slow(&lock->word);
+	__mmu_notifier_point(UNLOCK, lock);
 }
 
 static inline void spin_unlock_irqrestore(spinlock_t *lock,
