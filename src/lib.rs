@@ -25,6 +25,7 @@ pub mod dispatch;
 pub mod explore;
 pub mod index;
 pub mod interval;
+#[cfg(not(loom))]
 pub mod live;
 pub mod mm;
 pub mod replay;

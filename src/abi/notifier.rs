@@ -44,7 +44,7 @@ impl From<mmu_notifier_event> for event_t {
 
 /// A change of `[start, end)` of an address space.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct mmu_notifier_range {
     /// The address space.
     pub mm: *mut mm_struct,

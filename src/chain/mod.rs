@@ -17,7 +17,7 @@
 
 mod walks;
 
-pub use walks::Section;
+pub use walks::{Place, Section};
 
 use core::ffi::c_void;
 use core::mem::offset_of;
@@ -173,6 +173,11 @@ impl Held<'_> {
             // SAFETY: Listed, hence valid.
             unsafe { self.unlink(notifier_of(self.first())) };
         }
+    }
+
+    /// Is the list empty?
+    pub fn is_empty(&self) -> bool {
+        self.first().is_null()
     }
 
     /// Is a notifier at this address listed? Reads nothing of it, so that it may be anything.

@@ -4,10 +4,10 @@
 
 use core::ffi::{CStr, c_int, c_ulong};
 
-use super::{Chain, WALKS, next_of, notifier_of, opaque};
+use super::{Chain, WALKS, is_linked, next_of, notifier_of, opaque};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::mmu_notifier;
-use crate::abi::types::pte_t;
+use crate::abi::types::{hlist_node, pte_t};
 use crate::dispatch::{self, NotifierOps, Range};
 use crate::report::{HS_5_ANSWER, HS_5_END, HS_5_INFO, Rule};
 use crate::srcu::Outermost;
@@ -24,7 +24,12 @@ pub struct Section<'a> {
     section: Outermost,
 }
 
+/// Where walks begin that are to meet the same notifiers.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(*mut hlist_node);
+
 const START: &CStr = c"invalidate_range_start";
+const END: &CStr = c"invalidate_range_end";
 const FUNCTION_OF_START: &CStr = c"mmu_notifier_invalidate_range_start";
 
 /// What the frame of a walk says: the name of the op.
@@ -61,12 +66,30 @@ impl<'a> Section<'a> {
         &self,
         callbacks: &'static Callbacks,
         counted: bool,
+        visit: impl FnMut(*mut mmu_notifier) -> bool,
+    ) {
+        self.walk_from(self.first(), callbacks, counted, visit);
+    }
+
+    /// The first notifier now.
+    #[inline(always)]
+    pub fn first(&self) -> Place {
+        // ORDERING: Acquire pairs with the Release in `Held::add`.
+        Place(self.chain.first.load(Ordering::Acquire))
+    }
+
+    /// As `walk`, from a place that was taken in this section.
+    #[inline(always)]
+    fn walk_from(
+        &self,
+        first: Place,
+        callbacks: &'static Callbacks,
+        counted: bool,
         mut visit: impl FnMut(*mut mmu_notifier) -> bool,
     ) {
         let frame = Frame::new(callbacks, opaque(self.mm), counted);
         frame.run_on(self.thread, || {
-            // ORDERING: Acquire pairs with the Release in `Held::add`.
-            let mut node = self.chain.first.load(Ordering::Acquire);
+            let mut node = first.0;
             while !node.is_null() {
                 if !visit(notifier_of(node)) {
                     break;
@@ -81,8 +104,14 @@ impl<'a> Section<'a> {
     // SPEC: HS-4 HS-5 HS-6
     #[inline(always)]
     pub fn invalidate_start(&self, range: &Range, counted: bool) -> c_int {
+        self.invalidate_start_from(self.first(), range, counted)
+    }
+
+    /// As [`Section::invalidate_start`], from a place that was taken in this section.
+    #[inline(always)]
+    pub fn invalidate_start_from(&self, first: Place, range: &Range, counted: bool) -> c_int {
         let mut result = 0;
-        self.walk(callbacks!(START), counted, |subscription| {
+        self.walk_from(first, callbacks!(START), counted, |subscription| {
             // SAFETY: The notifier is alive.
             let answer = unsafe { dispatch::range_start(subscription, range) };
             if answer != 0 {
@@ -98,15 +127,24 @@ impl<'a> Section<'a> {
     // SPEC: HS-7 RE-1
     #[inline(always)]
     pub fn invalidate_end(&self, range: &Range, counted: bool, only_end: bool) {
-        self.walk(
-            callbacks!(c"invalidate_range_end"),
-            counted,
-            |subscription| {
-                // SAFETY: The notifier is alive.
-                unsafe { dispatch::range_end(subscription, range, only_end) };
-                true
-            },
-        );
+        self.walk(callbacks!(END), counted, |subscription| {
+            // SAFETY: The notifier is alive.
+            unsafe { dispatch::range_end(subscription, range, only_end) };
+            true
+        });
+    }
+
+    /// As [`Section::invalidate_end`], from a place that was taken in this section; of notifiers that are still linked.
+    pub fn invalidate_end_from(&self, first: Place, range: &Range, counted: bool) {
+        self.walk_from(first, callbacks!(END), counted, |subscription| {
+            // SAFETY: The notifier is alive.
+            unsafe {
+                if is_linked(subscription) {
+                    dispatch::range_end(subscription, range, false);
+                }
+            }
+            true
+        });
     }
 
     /// Calls every `release`.

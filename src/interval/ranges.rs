@@ -49,6 +49,25 @@ impl Intervals {
         Ok(())
     }
 
+    /// May a notifier be touched by `[start, last]`, now or when the present busy period is over? No lock is taken; no is certain.
+    ///
+    /// While `seq` is odd, and until what was deferred is in the index, the index does not show all.
+    // SPEC: RS-7
+    #[inline]
+    pub fn may_touch(&self, start: c_ulong, last: c_ulong) -> bool {
+        let word = self.word();
+        if word.is_odd() || word.has(ENDING) {
+            return true;
+        }
+        let Ok(version) = self.index.version() else {
+            return true;
+        };
+        match self.index.first(version, start, last) {
+            Ok(None) => !self.index.is_still(version),
+            Ok(Some(_)) | Err(Changed) => true,
+        }
+    }
+
     /// Counts a range out. The last one ends the busy period.
     ///
     /// # Errors

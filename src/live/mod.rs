@@ -1,8 +1,28 @@
 //! The process's own address space, live (floor 5): makes events of the system calls that change it.
 //!
-//! Owns: what is known of the means (`status`); the epoch of what went wrong (`epoch`).
+//! Owns: the sites (`plan`: which instructions of libc and of the dynamic linker make such calls; `objects`, `find`), how they are
+//! taken over while the program runs (`write`, `near`, `slot`), what happens there (`gate`, `hook`, `classify`, `look`), fork (`fork`),
+//! what is known of all that (`status`), and the epoch of what went wrong (`epoch`). The protocol with who subscribes is `mm::calls`.
+//!
+//! A system call of the program goes: site, slot, `gate`. If it changes nothing that anybody watches, on to the kernel. Otherwise
+//! `hook`, `classify`, `mm::calls::Call::announce`, the kernel, the end, and back behind the site.
+//!
+//! Invariants
+//! * Slots, the gate and this library are never unmapped: a thread may be on its way through them at any time.
+//! * A site is written only while it holds what it held when it was found, or what this room wrote there. Somebody else's jump is
+//!   never overwritten.
+//! * While sites are written, all signals are blocked, and nothing of libc is called.
+//! * `hook` neither allocates nor waits before it calls a callback.
+//!
+//! exit and execve: `release` is not called. The kernel takes the whole address space away and closes the device; at exit a driver's
+//! callbacks may already be destroyed, and an execve may still fail.
+//!
+//! What belongs to a processor is in a folder of its own (`x86_64`): what a site looks like, what a slot holds, the gate.
+//!
+//! Lock order: the lock of `STATE` is taken before any other of the library, and by fork first of all. No callback runs under it.
 
 pub mod epoch;
+pub mod gap;
 mod status;
 
 pub use status::{
@@ -12,29 +32,35 @@ pub use status::{
     MMU_NOTIFIER_LIVE_WRITE_PROC_MEM, mmu_notifier_live_status,
 };
 
-use core::ffi::c_uint;
+#[cfg(target_arch = "x86_64")]
+mod classify;
+#[cfg(target_arch = "x86_64")]
+mod fork;
+#[cfg(target_arch = "x86_64")]
+mod hook;
+#[cfg(target_arch = "x86_64")]
+mod look;
+#[cfg(target_arch = "x86_64")]
+mod near;
+#[cfg(target_arch = "x86_64")]
+mod objects;
+#[cfg(target_arch = "x86_64")]
+mod plan;
+#[cfg(target_arch = "x86_64")]
+mod switch;
+#[cfg(target_arch = "x86_64")]
+mod write;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
-use crate::report::{Error, Result};
+#[cfg(target_arch = "x86_64")]
+use switch::{STATE, count_event, count_nested, page_size};
+#[cfg(target_arch = "x86_64")]
+pub use switch::{disable, enable, status};
+#[cfg(target_arch = "x86_64")]
+use x86_64::{find, gate, slot};
 
-/// From now on every change of the process's own address space is an event. Idempotent.
-///
-/// # Errors
-/// ENOTSUP: the process cannot be covered; the status has the reason.
-pub fn enable(_flags: c_uint) -> Result<()> {
-    Err(Error::Errno(libc::ENOTSUP))
-}
-
-/// Ends what [`enable`] began. Afterwards no callback runs on behalf of a system call.
-///
-/// # Errors
-/// EDEADLK: called from such a callback.
-pub fn disable() -> Result<()> {
-    Ok(())
-}
-
-/// What is covered, and what was missed so far.
-pub fn status() -> mmu_notifier_live_status {
-    let mut status = mmu_notifier_live_status::new();
-    status.set_reason("live events are not built yet");
-    status
-}
+#[cfg(not(target_arch = "x86_64"))]
+mod elsewhere;
+#[cfg(not(target_arch = "x86_64"))]
+pub use elsewhere::{disable, enable, status};

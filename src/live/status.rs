@@ -89,3 +89,43 @@ impl mmu_notifier_live_status {
         }
     }
 }
+
+/// Why live cannot be enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    None,
+    #[cfg(not(target_arch = "x86_64"))]
+    Machine,
+    Barriers,
+    Libc,
+    Linker,
+    Sites,
+    Slots,
+    Writing,
+    Memory,
+}
+
+impl Reason {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::None => "",
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Machine => {
+                "this processor's system calls cannot be taken over yet: only x86-64 is done"
+            }
+            Self::Barriers => "membarrier(SYNC_CORE) is refused: code cannot be changed safely",
+            Self::Libc => {
+                "libc's system calls were not found: a libc that is not known, or a static program"
+            }
+            Self::Linker => "the dynamic linker's system calls were not found",
+            Self::Sites => {
+                "libc and the dynamic linker have more system calls than there is room for"
+            }
+            Self::Slots => "no executable page can be mapped near libc",
+            Self::Writing => {
+                "libc's code cannot be changed: mprotect, a page mapped over it and /proc/self/mem are all refused"
+            }
+            Self::Memory => "no memory",
+        }
+    }
+}

@@ -9,10 +9,12 @@
 //! program run while the library still works, or works again.
 //!
 //! Lock order: the process's RCU domain, the worker, the registry, then for each mm its two semaphores, its interval lock and its chain lock, then the
-//! domain of walks, the report handler.
+//! hull of what is watched, the domains of walks, calls and pairs, the report handler.
 
+use super::calls::{self, CALLS, PAIRS};
 use super::registry::{self, process_mm};
 use super::subscriptions::{self, Subscriptions};
+use super::watched::WATCHED;
 use super::{domains, notifiers, task};
 use crate::abi::mm::{mm_struct, mmu_notifier_subscriptions};
 use crate::chain::WALKS;
@@ -44,12 +46,16 @@ static FINISH: extern "C" fn() = {
 };
 
 extern "C" fn prepare() {
+    calls::tell(|observer| observer.fork_begins);
     domains::hold_for_fork();
     notifiers::WORKER.hold_for_fork();
     registry::hold_for_fork();
     // SAFETY: The list is held.
     unsafe { registry::each(|mm| hold(mm)) };
+    WATCHED.hold_for_fork();
     WALKS.hold_for_fork();
+    CALLS.hold_for_fork();
+    PAIRS.hold_for_fork();
     report::hold_for_fork();
 }
 
@@ -57,12 +63,16 @@ extern "C" fn parent() {
     // SAFETY: All of it is held since `prepare`, by this thread.
     unsafe {
         report::release_after_fork();
+        PAIRS.release_in_parent();
+        CALLS.release_in_parent();
         WALKS.release_in_parent();
+        WATCHED.release_in_parent();
         registry::each(|mm| release_in_parent(mm));
         registry::release_after_fork();
         notifiers::WORKER.release_in_parent();
         domains::release_in_parent();
     }
+    calls::tell(|observer| observer.fork_ended);
 }
 
 extern "C" fn child() {
@@ -71,7 +81,10 @@ extern "C" fn child() {
     unsafe {
         report::release_after_fork();
         thread::after_fork_in_child();
+        PAIRS.release_in_child();
+        CALLS.release_in_child();
         WALKS.release_in_child();
+        WATCHED.release_in_child();
         registry::each(|mm| release_in_child(mm));
         renew_process_mm();
         notifiers::after_fork_in_child();
@@ -81,6 +94,7 @@ extern "C" fn child() {
         domains::release_in_child();
     }
     task::after_fork_in_child();
+    calls::tell(|observer| observer.fork_ended_in_child);
 }
 
 unsafe fn hold(mm: *mut mm_struct) {

@@ -3,7 +3,8 @@
 use core::ffi::{CStr, c_ulong};
 
 use super::lifetime::{count, has_users, mmdrop, opaque};
-use super::{argument, locks, notifiers, subscriptions};
+use super::watched::WATCHED;
+use super::{argument, calls, locks, notifiers, subscriptions};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_interval_notifier, mmu_interval_notifier_ops};
 use crate::dispatch::{self, Abi};
@@ -115,13 +116,31 @@ unsafe fn insert_with(
             abi,
             mm_has_users,
         };
+        let watched = watch(mm, start, length);
         let result = subscriptions.intervals.insert(&new);
-        if result.is_err() {
+        if result.is_ok() {
+            calls::wait_after_insert(mm);
+        } else {
+            if watched {
+                WATCHED.remove();
+            }
             // ORDERING: Relaxed: not the last one; the caller still holds its own.
             count(mm).fetch_sub(1, Ordering::Relaxed);
         }
         result
     }
+}
+
+/// Has system calls look for intervals in what one is about to cover, if it is the process's own mm.
+fn watch(mm: *mut mm_struct, start: c_ulong, length: c_ulong) -> bool {
+    let last = length
+        .checked_sub(1)
+        .and_then(|length| start.checked_add(length));
+    let last = last.filter(|_| calls::is_own(mm));
+    if let Some(last) = last {
+        WATCHED.add(start, last);
+    }
+    last.is_some()
 }
 
 /// Removes `interval_sub`; sleeps while a busy period may still call it. Afterwards its memory is the caller's.
@@ -155,6 +174,9 @@ pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
                 .into());
         };
         subscriptions.intervals.remove(interval_sub, opaque(mm))?;
+        if calls::is_own(mm) {
+            WATCHED.remove();
+        }
         mmdrop(mm)
     }
 }

@@ -21,6 +21,7 @@
     reason = "accesses to one live object"
 )]
 
+pub mod calls;
 mod domains;
 mod events;
 mod fork;
@@ -33,6 +34,7 @@ mod registry;
 mod subscriptions;
 mod task;
 mod walk;
+mod watched;
 
 pub use domains::{
     call_rcu, call_srcu, cleanup_srcu, free_rcu, rcu_read_lock, rcu_read_unlock, srcu_barrier,
@@ -56,6 +58,7 @@ pub use notifiers::{
 };
 pub use producers::{clears, madvise, mmap, mprotect, mremap, munmap};
 pub use task::{current, get_task_mm, kthread_unuse_mm, kthread_use_mm};
+pub use watched::{WATCHED, Watched};
 
 use core::ffi::CStr;
 

@@ -10,11 +10,12 @@ use core::mem::offset_of;
 use super::lifetime::{count, has_users, mmdrop, opaque};
 use super::subscriptions::{self, Subscriptions};
 use super::walk::Walk;
-use super::{argument, locks, registry, task};
+use super::watched::WATCHED;
+use super::{argument, calls, locks, registry, task};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops};
 use crate::abi::types::callback_head;
-use crate::chain::{self, WALKS};
+use crate::chain::{self, Held, WALKS};
 use crate::dispatch::{self, Abi, NotifierOps};
 use crate::report::{
     DV_7, DV_9_REGISTER, DV_9_UNREGISTER, DV_14_ALLOC, DV_14_ALLOC_OP, Error, GP_1, GP_5, GP_7,
@@ -84,7 +85,9 @@ pub unsafe fn register(
     argument(subscription, FUNCTION)?;
     argument(mm, FUNCTION)?;
     // SAFETY: The caller's promise.
-    unsafe { with_mmap_lock(mm, FUNCTION, || add(subscription, mm, abi, FUNCTION)) }
+    unsafe { with_mmap_lock(mm, FUNCTION, || add(subscription, mm, abi, FUNCTION)) }?;
+    calls::wait_after_register(mm);
+    Ok(())
 }
 
 /// As [`register`], with mmap_lock held for writing by the caller.
@@ -108,8 +111,10 @@ pub unsafe fn register_locked(
         if !locks::is_write_locked(mm) {
             RG_1_LOCK.broken_by(FUNCTION).about(mm.cast()).report();
         }
-        add(subscription, mm, abi, FUNCTION)
+        add(subscription, mm, abi, FUNCTION)?;
     }
+    calls::wait_after_register(mm);
+    Ok(())
 }
 
 /// Runs `act` with mmap_lock held for writing.
@@ -246,6 +251,9 @@ unsafe fn link(
         (*subscription).users = 1;
         dispatch::set_abi(subscription, abi);
         stamp(subscription).write(own_stamp());
+        if calls::is_own(mm) {
+            WATCHED.set_everything(true);
+        }
         chain.add(subscription);
     }
     Ok(())
@@ -341,7 +349,16 @@ unsafe fn delist(
     unsafe { section.release_one(subscription) };
     drop(section);
     // SAFETY: It was linked; mm exit may have unlinked it meanwhile.
-    unsafe { subscriptions.chain.lock().unlink(subscription) };
+    unsafe { unlink(&mut subscriptions.chain.lock(), subscription, mm) };
+}
+
+/// Unlinks a notifier of `mm`.
+unsafe fn unlink(chain: &mut Held<'_>, subscription: *mut mmu_notifier, mm: *mut mm_struct) {
+    // SAFETY: The caller's chain is that of `mm`, and had the notifier.
+    unsafe { chain.unlink(subscription) };
+    if calls::is_own(mm) {
+        WATCHED.set_everything(!chain.is_empty());
+    }
 }
 
 /// Was this registration inherited over fork? Then it ends silently, once all of its gets are given back.
@@ -402,7 +419,10 @@ pub unsafe fn get_locked(
         }
         (*fresh).ops = ops;
         match add(fresh, mm, abi, FUNCTION) {
-            Ok(()) => Ok(fresh),
+            Ok(()) => {
+                calls::wait_after_register(mm);
+                Ok(fresh)
+            }
             Err(error) => {
                 // SPEC: GP-3
                 if let Some(free) = table.free() {
@@ -499,7 +519,7 @@ pub unsafe fn put(subscription: *mut mmu_notifier) -> Result<()> {
         if (*subscription).users > 0 {
             return Ok(());
         }
-        chain.unlink(subscription);
+        unlink(&mut chain, subscription, mm);
         drop(chain);
         WORKER.call(&raw mut (*subscription).rcu);
     }

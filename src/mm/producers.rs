@@ -21,6 +21,7 @@ use crate::abi::notifier::{
     mmu_notifier_range,
 };
 use crate::report::{Error, Result};
+use crate::sync;
 
 const INVALID: Error = Error::Errno(libc::EINVAL);
 
@@ -54,14 +55,15 @@ fn page_size() -> c_ulong {
     c_ulong::try_from(size).unwrap_or(4096)
 }
 
-/// Makes a system call; its result, or the errno.
+/// Makes a system call, by an instruction of the library's own: `live` does not see it, and makes no second pair of events.
+/// Its result, or the errno.
 fn call(number: libc::c_long, arguments: [c_ulong; 6]) -> Result<c_ulong> {
-    let [a, b, c, d, e, f] = arguments;
+    const LAST_ERRNO: isize = 4095;
+    let arguments = arguments.map(|argument| argument as usize);
     // SAFETY: The memory calls of this module change mappings as their caller asked, which is their caller's to answer for.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
-    if result == -1 {
-        // SAFETY: The thread's own errno.
-        return Err(Error::Errno(unsafe { *libc::__errno_location() }));
+    let result = unsafe { sync::syscall(number as usize, arguments) };
+    if (-LAST_ERRNO..0).contains(&result) {
+        return Err(Error::Errno(-result as c_int));
     }
     Ok(result as c_ulong)
 }

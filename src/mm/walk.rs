@@ -8,6 +8,7 @@ use crate::abi::mm::mm_struct;
 use crate::chain::Section;
 
 /// A [`Section`] of the chain of one mm, left when dropped.
+#[derive(Debug)]
 pub(super) struct Walk<'a>(Section<'a>);
 
 impl<'a> Walk<'a> {

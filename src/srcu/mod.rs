@@ -119,6 +119,28 @@ impl<const KIND: usize> Srcu<KIND> {
         awaited
     }
 
+    /// Where the number of the present grace period is, for machine code that enters sections.
+    pub const NOW: usize = core::mem::offset_of!(Self, now);
+
+    /// Is `thread`, the calling one, in a section of this domain?
+    #[inline]
+    pub fn is_inside(&self, thread: &Record) -> bool {
+        // ORDERING: Relaxed: the thread's own.
+        thread.section(KIND).number.load(Ordering::Relaxed) != 0
+    }
+
+    /// Does somebody wait for a section of `thread`, the calling one?
+    #[inline]
+    pub fn is_awaited(&self, thread: &Record) -> bool {
+        // ORDERING: Relaxed: the thread's own, or ordered by who stored it.
+        thread.section(KIND).awaited.load(Ordering::Relaxed) != 0
+    }
+
+    /// The second half of a section that machine code has left: somebody waited for that.
+    pub fn wake_after(&self, thread: &Record) {
+        self.wake(thread);
+    }
+
     #[cold]
     fn wake(&self, thread: &Record) {
         let sleeping = self.sleeping.lock();

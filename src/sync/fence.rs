@@ -24,9 +24,9 @@ const UNTRIED: u32 = 0;
 /// membarrier is refused: real fences.
 const FENCES: u32 = 1;
 /// The process is registered for membarrier.
-const CHEAP: u32 = 2;
+pub(crate) const CHEAP: u32 = 2;
 
-static MODE: AtomicU32 = AtomicU32::new(UNTRIED);
+pub(crate) static MODE: AtomicU32 = AtomicU32::new(UNTRIED);
 
 /// Has the calling thread, from now on, order its `light`s with every thread's `heavy`.
 pub fn prepare() {

@@ -33,6 +33,7 @@ pub mod pages;
 pub mod point;
 mod rwsem;
 mod spin;
+mod syscall;
 #[cfg(not(loom))]
 mod thread;
 mod wait;
@@ -44,6 +45,7 @@ pub use rwsem::{NotHeld, rw_semaphore};
 pub use spin::{spin_lock_slow, spin_unlock_slow};
 /// For what the faces keep on the heap.
 pub use std::sync::Arc;
+pub use syscall::syscall;
 pub use wait::WaitQueue;
 
 #[cfg(not(loom))]

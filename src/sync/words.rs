@@ -130,17 +130,17 @@ pub fn locks_held() -> u32 {
     storage::locks()
 }
 
-/// Before a lock is taken.
+/// Before a lock is taken, or before something else that a system call made inside of it must not enter.
 #[inline(always)]
-pub(super) fn before_lock() {
+pub fn before_lock() {
     if !cfg!(loom) {
         storage::add_lock(1);
     }
 }
 
-/// After a lock was released.
+/// Undoes [`before_lock`], after the lock was released.
 #[inline(always)]
-pub(super) fn after_unlock() {
+pub fn after_unlock() {
     if !cfg!(loom) {
         storage::add_lock(-1);
     }

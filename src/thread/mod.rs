@@ -15,6 +15,7 @@
 
 mod records;
 
+pub use records::offsets;
 #[cfg(loom)]
 pub use records::seat;
 pub use records::{Record, Section, after_fork_in_child, attached, others_may_be_attached};
@@ -145,6 +146,11 @@ pub fn inside_range_of(mm: *const c_void) -> Option<&'static CStr> {
 /// The callback, if any, that this thread is running.
 pub fn inside_callback() -> Option<&'static CStr> {
     innermost(|_| true)
+}
+
+/// Does this thread run a callback of a change or of an event, which may not change memory itself? Not: one that the worker runs.
+pub fn inside_event() -> bool {
+    innermost(|frame| matches!(frame.callbacks.kind, Kind::Chain | Kind::Interval)).is_some()
 }
 
 /// The callback, if any, that this thread runs as the library's worker: a wait for the worker would be one for itself.

@@ -56,6 +56,8 @@ pub struct Record {
     sections: [Section; SECTIONS],
     /// The owner's thread identifier, or 0.
     owner: AtomicI32,
+    /// Its next system call that ends has to raise the epoch of `live`.
+    pub owes_epoch: AtomicU32,
     /// The innermost frame.
     top: AtomicPtr<Frame>,
     flights: [AtomicU64; FLIGHTS],
@@ -156,11 +158,31 @@ fn take(owner: i32) -> &'static Record {
     &RECORDS[index]
 }
 
+/// Where machine code finds the parts of a record.
+pub mod offsets {
+    use super::{Record, Section};
+    use core::mem::offset_of;
+
+    /// The innermost frame.
+    pub const TOP: usize = offset_of!(Record, top);
+
+    /// The number of the section of this kind.
+    pub const fn number(kind: usize) -> usize {
+        offset_of!(Record, sections) + kind * size_of::<Section>() + offset_of!(Section, number)
+    }
+
+    /// Whether that section is awaited.
+    pub const fn awaited(kind: usize) -> usize {
+        offset_of!(Record, sections) + kind * size_of::<Section>() + offset_of!(Section, awaited)
+    }
+}
+
 impl Record {
     const fn new() -> Self {
         Self {
             sections: [const { Section::new() }; SECTIONS],
             owner: AtomicI32::new(0),
+            owes_epoch: AtomicU32::new(0),
             top: AtomicPtr::new(ptr::null_mut()),
             flights: [const { AtomicU64::new(0) }; FLIGHTS],
         }

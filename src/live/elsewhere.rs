@@ -1,0 +1,29 @@
+//! Processors whose system calls cannot be taken over yet.
+
+use core::ffi::c_uint;
+
+use super::status::{Reason, mmu_notifier_live_status};
+use crate::report::{Error, Result};
+
+/// Cannot be.
+///
+/// # Errors
+/// ENOTSUP.
+pub fn enable(_flags: c_uint) -> Result<()> {
+    Err(Error::Errno(libc::ENOTSUP))
+}
+
+/// Nothing is enabled.
+///
+/// # Errors
+/// None.
+pub fn disable() -> Result<()> {
+    Ok(())
+}
+
+/// Says so.
+pub fn status() -> mmu_notifier_live_status {
+    let mut status = mmu_notifier_live_status::new();
+    status.set_reason(Reason::Machine.text());
+    status
+}

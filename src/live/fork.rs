@@ -1,0 +1,94 @@
+//! fork: PROTECTION_PAGE of all that is watched, from before the first lock of the library is taken until the last one is released.
+//!
+//! fork() of libc is met by its handlers (`mm::fork`), other ways by their system call (`hook`). In the child nobody subscribes, and
+//! nothing is enabled.
+#![expect(unsafe_code, reason = "callbacks of C")]
+#![expect(clippy::multiple_unsafe_ops_per_block, reason = "one pair, handed on")]
+
+use core::cell::Cell;
+use core::ptr;
+
+use super::classify::{self, Changes};
+use super::{STATE, count_event};
+use crate::mm::WATCHED;
+use crate::mm::calls::{self, Call, Pair};
+
+/// A pair that spans functions.
+struct Announced {
+    changes: *mut Changes,
+    pair: Pair<'static>,
+}
+
+thread_local! {
+    /// The pair of the fork that this thread is in the middle of.
+    static ANNOUNCED: Cell<*mut Announced> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// May this system call fork? Its clones are those that share nothing.
+pub(super) fn is_fork(number: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if number == libc::SYS_fork as usize {
+        return true;
+    }
+    number == libc::SYS_clone as usize
+}
+
+/// Is this thread inside a fork() that was announced?
+pub(super) fn is_announced() -> bool {
+    !ANNOUNCED.get().is_null()
+}
+
+pub(super) fn begins() {
+    announce();
+    STATE.acquire();
+}
+
+fn announce() {
+    let Some(hull) = WATCHED.hull().filter(|_| WATCHED.is_enabled()) else {
+        return;
+    };
+    let mut changes = Box::new(Changes::new(calls::own_mm()));
+    classify::fork(hull, &mut changes);
+    let changes = Box::into_raw(changes);
+    // SAFETY: Subscribers keep the contract. The ranges live until the pair has ended.
+    let pair = unsafe { Call::enter().announce((*changes).ranges()) };
+    let announced = pair.map(|pair| Box::into_raw(Box::new(Announced { changes, pair })));
+    match announced {
+        Some(announced) => ANNOUNCED.set(announced),
+        // SAFETY: Ours, and nobody else's.
+        None => drop(unsafe { Box::from_raw(changes) }),
+    }
+}
+
+/// The pair that `begins` made.
+fn take() -> Option<(Pair<'static>, Box<Changes>)> {
+    let announced = ANNOUNCED.replace(ptr::null_mut());
+    // SAFETY: What `announce` left, used once.
+    (!announced.is_null()).then(|| unsafe {
+        let announced = *Box::from_raw(announced);
+        (announced.pair, Box::from_raw(announced.changes))
+    })
+}
+
+pub(super) fn ended() {
+    // SAFETY: Taken by `begins`.
+    unsafe { STATE.release() };
+    if let Some((pair, changes)) = take() {
+        // SAFETY: Subscribers keep the contract.
+        unsafe { pair.end() };
+        drop(changes);
+        count_event();
+    }
+}
+
+pub(super) fn ended_in_child() {
+    // SAFETY: Taken by `begins`, in the parent.
+    unsafe {
+        STATE.data().enabled = false;
+        STATE.release();
+    }
+    if let Some((pair, changes)) = take() {
+        pair.forget();
+        drop(changes);
+    }
+}

@@ -1,0 +1,134 @@
+//! Pages for slots, within reach of the code that jumps to them.
+#![expect(unsafe_code, reason = "maps pages")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one mapping, step by step"
+)]
+
+use core::ffi::c_int;
+use core::ops::Range;
+use core::ptr;
+
+use super::page_size;
+
+/// How far a 32-bit jump reaches, less what an object and the slots may span.
+const REACH: usize = 0x7000_0000;
+
+/// A free place of `size` bytes near `code`.
+fn gap(code: &Range<usize>, size: usize) -> Option<usize> {
+    /// A mapping that grows downwards wants this much to be free below it.
+    const GUARD: usize = 256 * 4096;
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let taken: Vec<Range<usize>> = maps.lines().filter_map(span).collect();
+    let lowest = code.end.saturating_sub(REACH).max(1 << 20);
+    let highest = code.start.saturating_add(REACH);
+    let gaps = taken.windows(2).map(|pair| pair[0].end..pair[1].start);
+    let mut places: Vec<usize> = gaps
+        .filter(|gap| gap.len() >= size + 2 * GUARD)
+        .flat_map(|gap| [gap.start + GUARD, gap.end - GUARD - size])
+        .filter(|place| *place >= lowest && place + size <= highest)
+        .collect();
+    places.sort_unstable_by_key(|place| place.abs_diff(code.start));
+    places.first().copied()
+}
+
+/// `7f0000000000-7f0000001000 r-xp ...`
+fn span(line: &str) -> Option<Range<usize>> {
+    let (start, rest) = line.split_once('-')?;
+    let (end, _) = rest.split_once(' ')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    Some(address(start)?..address(end)?)
+}
+
+/// A mapping of code whose bytes are written through another mapping.
+#[derive(Debug)]
+pub(super) struct Pages {
+    /// Where it is executed, once it is there.
+    pub place: usize,
+    descriptor: c_int,
+    writable: *mut u8,
+    size: usize,
+}
+
+impl Pages {
+    /// Room for `size` bytes near `code`; nothing is executable yet.
+    pub(super) fn new(code: &Range<usize>, size: usize) -> Option<Self> {
+        let size = size.next_multiple_of(page_size());
+        let place = gap(code, size)?;
+        let descriptor = file(size)?;
+        // SAFETY: A new mapping of our file.
+        let writable = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                descriptor,
+                0,
+            )
+        };
+        let pages = Self {
+            place,
+            descriptor,
+            writable: writable.cast(),
+            size,
+        };
+        if writable == libc::MAP_FAILED {
+            // SAFETY: Our descriptor.
+            unsafe { libc::close(descriptor) };
+            return None;
+        }
+        Some(pages)
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: Our mapping.
+        unsafe { core::slice::from_raw_parts_mut(self.writable, self.size) }
+    }
+
+    /// Makes them executable at `place`, for ever, and writable nowhere.
+    pub(super) fn finish(self) -> bool {
+        // SAFETY: Our mappings and descriptor. The place is free, or the call fails.
+        unsafe {
+            libc::munmap(self.writable.cast(), self.size);
+            let code = libc::mmap(
+                ptr::with_exposed_provenance_mut(self.place),
+                self.size,
+                libc::PROT_READ | libc::PROT_EXEC,
+                libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE,
+                self.descriptor,
+                0,
+            );
+            libc::close(self.descriptor);
+            if code != libc::MAP_FAILED && code.addr() != self.place {
+                // A kernel that does not know MAP_FIXED_NOREPLACE takes the place for a hint.
+                libc::munmap(code, self.size);
+                return false;
+            }
+            code != libc::MAP_FAILED
+        }
+    }
+}
+
+/// A file in memory that may be mapped as code.
+pub(super) fn file(size: usize) -> Option<c_int> {
+    /// MFD_EXEC: since Linux 6.3; an older kernel refuses it.
+    const EXECUTABLE: u32 = 0x10;
+    let name = c"mmu_notifier".as_ptr();
+    // SAFETY: A name that lives as long as the call; a descriptor of our own.
+    unsafe {
+        let mut descriptor = libc::memfd_create(name, libc::MFD_CLOEXEC | EXECUTABLE);
+        if descriptor < 0 {
+            descriptor = libc::memfd_create(name, libc::MFD_CLOEXEC);
+        }
+        if descriptor < 0 {
+            return None;
+        }
+        if libc::ftruncate(descriptor, size as libc::off_t) != 0 {
+            libc::close(descriptor);
+            return None;
+        }
+        Some(descriptor)
+    }
+}

@@ -1,0 +1,113 @@
+//! Loaded objects: where their code is, and where their functions begin.
+#![expect(unsafe_code, reason = "reads what the dynamic linker has mapped")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "headers of one loaded object"
+)]
+
+use core::ffi::{CStr, c_int, c_void};
+use core::ops::Range;
+use core::slice;
+
+/// A loaded object.
+#[derive(Debug)]
+pub(super) struct Object {
+    /// Its file; empty for the program itself.
+    pub name: Vec<u8>,
+    /// Where it is loaded.
+    pub base: usize,
+    /// Its executable segments.
+    pub code: Vec<Range<usize>>,
+    /// Where its functions begin, sorted; empty if the object does not say.
+    pub functions: Vec<usize>,
+}
+
+/// All objects that are loaded now.
+pub(super) fn loaded() -> Vec<Object> {
+    unsafe extern "C" fn add(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        objects: *mut c_void,
+    ) -> c_int {
+        // SAFETY: The linker's own description, valid during the call; and our vector.
+        unsafe { (*objects.cast::<Vec<Object>>()).push(describe(&*info)) };
+        0
+    }
+    let mut objects: Vec<Object> = Vec::new();
+    // SAFETY: The callback gets our vector.
+    unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut objects).cast()) };
+    objects
+}
+
+unsafe fn describe(info: &libc::dl_phdr_info) -> Object {
+    // SAFETY: The linker's own description.
+    unsafe {
+        let headers = slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into());
+        let base = info.dlpi_addr as usize;
+        let start = |header: &libc::Elf64_Phdr| base + header.p_vaddr as usize;
+        let code = headers
+            .iter()
+            .filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0);
+        let table = headers
+            .iter()
+            .find(|header| header.p_type == libc::PT_GNU_EH_FRAME);
+        Object {
+            base,
+            name: CStr::from_ptr(info.dlpi_name).to_bytes().to_vec(),
+            code: code
+                .map(|header| start(header)..start(header) + header.p_memsz as usize)
+                .collect(),
+            functions: table.map_or_else(Vec::new, |header| {
+                functions(start(header), header.p_memsz as usize)
+            }),
+        }
+    }
+}
+
+/// The first addresses of the search table in an `.eh_frame_hdr` of the usual form.
+unsafe fn functions(table: usize, size: usize) -> Vec<usize> {
+    /// Version 1; the table's own address relative to here, 4 bytes; its length, 4 bytes; entries of 4 bytes relative to the header.
+    const USUAL: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
+    const HEADER: usize = 12;
+    const ENTRY: usize = 8;
+    // SAFETY: A loaded segment of that size.
+    let bytes = unsafe { slice::from_raw_parts(core::ptr::with_exposed_provenance(table), size) };
+    if size < HEADER || bytes[..4] != USUAL {
+        return Vec::new();
+    }
+    let entries = bytes[HEADER..].chunks_exact(ENTRY);
+    let word = |bytes: &[u8]| i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let length = usize::try_from(word(&bytes[8..])).unwrap_or(0);
+    entries
+        .take(length)
+        .map(|entry| table.wrapping_add_signed(word(entry) as isize))
+        .collect()
+}
+
+impl Object {
+    /// Where the function begins that `address` is part of.
+    pub(super) fn function_of(&self, address: usize) -> Option<usize> {
+        let after = self.functions.partition_point(|start| *start <= address);
+        self.functions.get(after.checked_sub(1)?).copied()
+    }
+
+    /// Is this the object that is loaded at `base`?
+    pub(super) fn is_at(&self, base: usize) -> bool {
+        self.base == base
+    }
+
+    /// Is it the one that contains this library?
+    pub(super) fn is_own(&self) -> bool {
+        let own = loaded as *const () as usize;
+        self.code.iter().any(|code| code.contains(&own))
+    }
+}
+
+/// The bytes at `range` of a loaded object's code.
+///
+/// # Safety
+/// The object stays loaded while the result is used.
+pub(super) unsafe fn bytes<'a>(range: &Range<usize>) -> &'a [u8] {
+    // SAFETY: The caller's promise.
+    unsafe { slice::from_raw_parts(core::ptr::with_exposed_provenance(range.start), range.len()) }
+}

@@ -1,0 +1,236 @@
+//! On, off, and what is covered.
+#![expect(unsafe_code, reason = "writes code")]
+
+use core::ffi::c_uint;
+
+use super::epoch::{self, Cause};
+use super::plan::Plan;
+use super::status::{
+    MMU_NOTIFIER_LIVE_BY_SITES, MMU_NOTIFIER_LIVE_NET, MMU_NOTIFIER_LIVE_PAGE_SWAP,
+    MMU_NOTIFIER_LIVE_PROC_MEM, Reason, mmu_notifier_live_status,
+};
+use super::write::{self, Method, Patches};
+use super::{fork, gap};
+use crate::mm::calls::{self, Observer};
+use crate::report::{Error, Result};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Lock, Ordering};
+
+/// Guarded by the lock, which fork takes.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) enabled: bool,
+    method: Option<Method>,
+    reason: Reason,
+}
+
+pub(super) static STATE: Lock<State> = Lock::new(State {
+    enabled: false,
+    method: None,
+    reason: Reason::None,
+});
+
+/// Made once, kept for ever.
+static PLAN: AtomicPtr<Plan> = AtomicPtr::new(core::ptr::null_mut());
+/// Calls that were announced.
+static EVENTS: AtomicU64 = AtomicU64::new(0);
+/// Calls from inside of callbacks.
+static NESTED: AtomicU64 = AtomicU64::new(0);
+/// Lost sites that were told of.
+static LOST: AtomicU32 = AtomicU32::new(0);
+
+static OBSERVER: Observer = Observer {
+    subscribed: note_lost_sites,
+    fork_begins: fork::begins,
+    fork_ended: fork::ended,
+    fork_ended_in_child: fork::ended_in_child,
+};
+
+pub(super) fn count_event() {
+    // ORDERING: Relaxed: a counter.
+    EVENTS.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) fn count_nested() {
+    // ORDERING: Relaxed: a counter.
+    NESTED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The size of a page.
+pub(super) fn page_size() -> usize {
+    // x86-64 has but one.
+    4096
+}
+
+fn plan() -> Option<&'static Plan> {
+    // ORDERING: Acquire pairs with the Release in `find_plan`.
+    let plan = PLAN.load(Ordering::Acquire);
+    // SAFETY: NULL, or leaked.
+    unsafe { plan.as_ref() }
+}
+
+/// The plan, made if there is none. Allocates: no lock is held.
+fn find_plan() -> core::result::Result<&'static Plan, Reason> {
+    if let Some(plan) = plan() {
+        return Ok(plan);
+    }
+    if !write::prepare() {
+        return Err(Reason::Barriers);
+    }
+    let fresh = Box::into_raw(Box::new(Plan::make()?));
+    // ORDERING: Release pairs with the Acquire in `plan`. Another thread's is as good: its slots are used, and ours are not.
+    let known = PLAN.compare_exchange(
+        core::ptr::null_mut(),
+        fresh,
+        Ordering::Release,
+        Ordering::Acquire,
+    );
+    if known.is_err() {
+        // SAFETY: Ours, and not published.
+        drop(unsafe { Box::from_raw(fresh) });
+    }
+    plan().ok_or(Reason::Memory)
+}
+
+/// From now on every change of the process's own address space is an event. Idempotent.
+///
+/// # Errors
+/// EINVAL: a flag that is not known. ENOTSUP: the process cannot be covered; the status has the reason. ENOMEM.
+pub fn enable(flags: c_uint) -> Result<()> {
+    const KNOWN: c_uint =
+        MMU_NOTIFIER_LIVE_NET | MMU_NOTIFIER_LIVE_PROC_MEM | MMU_NOTIFIER_LIVE_PAGE_SWAP;
+    if flags & !KNOWN != 0 {
+        return Err(Error::Errno(libc::EINVAL));
+    }
+    calls::prepare()?;
+    let plan = find_plan();
+    let mut state = STATE.lock();
+    if state.enabled {
+        return Ok(());
+    }
+    let result = plan.and_then(|plan| switch_on(plan, &methods(flags)));
+    match result {
+        Ok(method) => {
+            state.method = Some(method);
+            state.enabled = true;
+            state.reason = Reason::None;
+            Ok(())
+        }
+        Err(reason) => {
+            state.reason = reason;
+            Err(Error::Errno(libc::ENOTSUP))
+        }
+    }
+}
+
+/// The ways of writing to try.
+fn methods(flags: c_uint) -> Vec<Method> {
+    if flags & MMU_NOTIFIER_LIVE_PROC_MEM != 0 {
+        vec![Method::ProcMem]
+    } else if flags & MMU_NOTIFIER_LIVE_PAGE_SWAP != 0 {
+        vec![Method::PageSwap]
+    } else {
+        Method::ALL.to_vec()
+    }
+}
+
+/// Patches all sites that are as they were. The lock is held.
+fn switch_on(plan: &'static Plan, methods: &[Method]) -> core::result::Result<Method, Reason> {
+    calls::observe(&OBSERVER);
+    calls::enable();
+    gap::set_fast();
+    let mut patches = Patches::new();
+    for planned in &plan.sites {
+        if planned.present() == planned.site.original {
+            patches.add(planned.patch(planned.jump));
+        }
+    }
+    // SAFETY: Sites of libc and of the dynamic linker. The lock is held.
+    let written = |method: &&Method| unsafe {
+        write::write(**method, patches.list()) && plan.covers(plan.in_place())
+    };
+    let Some(method) = methods.iter().find(written) else {
+        take_back(plan, None);
+        calls::stop();
+        gap::set_fast();
+        return Err(Reason::Writing);
+    };
+    // ORDERING: Release pairs with the Acquire in `Plan::lost`.
+    plan.ours.store(plan.in_place(), Ordering::Release);
+    // ORDERING: Relaxed: under the lock.
+    LOST.store(0, Ordering::Relaxed);
+    Ok(*method)
+}
+
+/// Gives back the sites that are still ours. The lock is held.
+fn take_back(plan: &Plan, method: Option<Method>) {
+    // ORDERING: Release pairs with the Acquire in `Plan::lost`.
+    plan.ours.store(0, Ordering::Release);
+    let mut patches = Patches::new();
+    for planned in &plan.sites {
+        if planned.present() == planned.jump {
+            patches.add(planned.patch(planned.site.original));
+        }
+    }
+    let mut methods = method.into_iter().chain(Method::ALL);
+    // SAFETY: As in `switch_on`. Where nothing can be written any more, the sites stay ours, and pass everything on.
+    methods.any(|method| unsafe { write::write(method, patches.list()) });
+}
+
+/// Ends what [`enable`] began. Afterwards no callback runs on behalf of a system call.
+///
+/// # Errors
+/// EDEADLK: called from such a callback.
+pub fn disable() -> Result<()> {
+    if calls::is_inside() {
+        return Err(Error::Errno(libc::EDEADLK));
+    }
+    let mut state = STATE.lock();
+    if let (true, Some(plan)) = (state.enabled, plan()) {
+        state.enabled = false;
+        calls::stop();
+        gap::set_fast();
+        take_back(plan, state.method);
+    }
+    drop(state);
+    // Also if another thread has just turned it off: this one promises as much.
+    calls::drain();
+    Ok(())
+}
+
+/// Raises the epoch if somebody has taken sites away since the last look.
+fn note_lost_sites() {
+    let lost = plan().map_or(0, |plan| plan.lost().count_ones());
+    // ORDERING: Relaxed: a number to compare with.
+    if LOST.swap(lost, Ordering::Relaxed) < lost {
+        epoch::raise(Cause::Missed);
+    }
+}
+
+/// What is covered, and what was missed so far.
+pub fn status() -> mmu_notifier_live_status {
+    note_lost_sites();
+    let mut status = mmu_notifier_live_status::new();
+    let state = STATE.lock();
+    let (enabled, method, reason) = (state.enabled, state.method, state.reason);
+    drop(state);
+    if let Some(plan) = plan() {
+        status.sites = plan.in_place().count_ones();
+        status.foreign_sites = plan.foreign as c_uint;
+        status.lost_sites = plan.lost().count_ones();
+        status.blind_objects = plan.blind as c_uint;
+    }
+    if enabled {
+        status.enabled = 1;
+        status.mechanisms = MMU_NOTIFIER_LIVE_BY_SITES;
+        status.write_method = method.map_or(0, Method::number);
+    }
+    // ORDERING: Relaxed, both: counters.
+    status.events = EVENTS.load(Ordering::Relaxed);
+    status.nested = NESTED.load(Ordering::Relaxed);
+    status.late = epoch::count(Cause::Late);
+    status.missed = epoch::count(Cause::Missed) + epoch::count(Cause::Nested);
+    status.release_timeouts = epoch::count(Cause::Timeout);
+    status.epoch = epoch::epoch();
+    status.set_reason(reason.text());
+    status
+}

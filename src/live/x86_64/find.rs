@@ -1,0 +1,201 @@
+//! Sites: `mov $number, %eax` with its `syscall` close behind, in the code of libc and of the dynamic linker; and the one of
+//! `syscall()`, whose number is its caller's.
+//!
+//! A site is the 5-byte instruction before the `syscall`. It is taken only if decoding from the start of its function arrives
+//! at it (bytes that look like it may be the middle of another instruction), and if what stands between it and the `syscall`
+//! can run elsewhere.
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+
+use super::gate;
+use crate::live::objects::{Object, bytes};
+
+/// Room for what stands between.
+pub(in crate::live) const MIDDLE: usize = 16;
+
+/// A place that can be patched.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::live) struct Site {
+    /// Its address.
+    pub address: usize,
+    /// What it holds when nobody has patched it.
+    pub original: [u8; 5],
+    /// What follows up to the `syscall`.
+    pub middle: [u8; MIDDLE],
+    /// How much that is.
+    pub middle_length: usize,
+    /// The number of its system call. None: its caller's.
+    pub number: Option<usize>,
+}
+
+impl Site {
+    /// Where it goes on after the system call.
+    pub(in crate::live) fn after(&self) -> usize {
+        self.address + self.original.len() + self.middle_length + 2
+    }
+}
+
+const MOV_EAX: u8 = 0xb8;
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// `mov 8(%rsp), %r9; syscall`: the last of six arguments, in `syscall()`.
+const GENERIC: [u8; 7] = [0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05];
+/// Somebody else's jump.
+const JUMP: u8 = 0xe9;
+
+/// All sites of `object`.
+pub(in crate::live) fn sites(object: &Object) -> Vec<Site> {
+    let mut found = Vec::new();
+    for code in &object.code {
+        // SAFETY: libc and the dynamic linker stay loaded; of other objects nobody keeps a site.
+        #[expect(unsafe_code, reason = "reads code")]
+        let text = unsafe { bytes(code) };
+        for offset in 0..text.len().saturating_sub(GENERIC.len()) {
+            let place = &text[offset..];
+            if place[0] != MOV_EAX && place[..GENERIC.len()] != GENERIC {
+                continue;
+            }
+            if let Some(site) = site_at(object, code.start + offset, place) {
+                found.push(site);
+            }
+        }
+    }
+    found
+}
+
+fn site_at(object: &Object, address: usize, place: &[u8]) -> Option<Site> {
+    let original: [u8; 5] = place[..5].try_into().ok()?;
+    let number = if original[0] == MOV_EAX {
+        let number = u32::from_le_bytes(original[1..].try_into().ok()?) as usize;
+        if !gate::is_known(number) {
+            return None;
+        }
+        Some(number)
+    } else {
+        None
+    };
+    let reach = &place[5..place.len().min(5 + MIDDLE + SYSCALL.len())];
+    let middle_length = reach.windows(2).position(|two| two == SYSCALL)?;
+    let mut middle = [0; MIDDLE];
+    middle[..middle_length].copy_from_slice(&reach[..middle_length]);
+    let site = Site {
+        address,
+        original,
+        middle,
+        middle_length,
+        number,
+    };
+    let tail = &place[..place.len().min(5 + middle_length + 2 + 16)];
+    (is_reached(object, &site) && can_move(&site) && !ends_thread(tail, &site)).then_some(site)
+}
+
+fn decoder(bytes: &[u8], address: usize) -> Decoder<'_> {
+    Decoder::with_ip(64, bytes, address as u64, DecoderOptions::NONE)
+}
+
+/// Does the function that contains the site have an instruction there?
+fn is_reached(object: &Object, site: &Site) -> bool {
+    let Some(start) = object.function_of(site.address) else {
+        return false;
+    };
+    // SAFETY: Code of the object, from one of its functions on.
+    #[expect(unsafe_code, reason = "reads code")]
+    let function = unsafe { bytes(&(start..site.after())) };
+    let mut decoder = decoder(function, start);
+    let mut instruction = Instruction::default();
+    while decoder.can_decode() && decoder.ip() < site.address as u64 {
+        decoder.decode_out(&mut instruction);
+    }
+    decoder.ip() == site.address as u64 && decoder.decode().len() == site.original.len()
+}
+
+/// Can what stands between the site and its `syscall` run in a slot, and does nothing jump out of it or change the number?
+fn can_move(site: &Site) -> bool {
+    let middle = &site.middle[..site.middle_length];
+    let mut decoder = decoder(middle, site.address + site.original.len());
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        let writes_number = instruction.op_count() > 0
+            && instruction.op_kind(0) == OpKind::Register
+            && instruction.op_register(0).full_register() == Register::RAX;
+        if instruction.is_invalid()
+            || instruction.flow_control() != FlowControl::Next
+            || instruction.is_ip_rel_memory_operand()
+            || instruction.is_stack_instruction()
+            || writes_number
+        {
+            return false;
+        }
+    }
+    true
+}
+
+/// Does a thread end right behind the call? Then the call takes its stack away (musl's `__unmapself`), and nothing could come
+/// back from a slot.
+fn ends_thread(tail: &[u8], site: &Site) -> bool {
+    let behind = &tail[(site.after() - site.address).min(tail.len())..];
+    let mut decoder = decoder(behind, site.after());
+    for _ in 0..4 {
+        if !decoder.can_decode() {
+            return false;
+        }
+        let instruction = decoder.decode();
+        match instruction.code() {
+            Code::Syscall => return true,
+            _ if instruction.flow_control() != FlowControl::Next => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Functions that somebody else has patched, so that their system calls are made elsewhere: through `syscall()`, as a rule.
+pub(in crate::live) fn foreign(object: &Object) -> usize {
+    const LONGEST: usize = 32;
+    let whole = |start: &&usize| {
+        object
+            .code
+            .iter()
+            .any(|code| code.contains(start) && code.contains(&(**start + LONGEST)))
+    };
+    let functions = object.functions.iter().filter(whole);
+    functions
+        .filter(|start| {
+            // SAFETY: libc and the dynamic linker stay loaded.
+            #[expect(unsafe_code, reason = "reads code")]
+            let code = unsafe { bytes(&(**start..**start + LONGEST)) };
+            is_foreign(code)
+        })
+        .count()
+}
+
+/// Does a function begin with somebody's jump over a system call?
+fn is_foreign(code: &[u8]) -> bool {
+    const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+    let code = code.strip_prefix(&ENDBR64).unwrap_or(code);
+    let has_call = |at: usize| code[at..at + 2] == SYSCALL;
+    // `jmp`, over the number; or over `endbr64` and a part of it.
+    let near = code[0] == JUMP && (has_call(5) || has_call(9));
+    // `mov $address, %rax; jmp *%rax`, or by %r11.
+    let far = (code[..2] == [0x48, 0xb8] && code[10..12] == [0xff, 0xe0])
+        || (code[..2] == [0x49, 0xbb] && code[10..13] == [0x41, 0xff, 0xe3]);
+    near || far
+}
+
+/// Does the object make memory system calls itself? Looks for the bytes only.
+pub(in crate::live) fn has_calls(object: &Object) -> bool {
+    /// Also what is not next to each other.
+    const NEAR: usize = 24;
+    object.code.iter().any(|code| {
+        // SAFETY: An object that was loaded a moment ago, and could be gone only by a dlclose() of another thread meanwhile.
+        #[expect(unsafe_code, reason = "reads code")]
+        let text = unsafe { bytes(code) };
+        text.windows(5).enumerate().any(|(at, place)| {
+            let number = u32::from_le_bytes([place[1], place[2], place[3], place[4]]);
+            let behind = &text[at + 5..text.len().min(at + NEAR)];
+            place[0] == MOV_EAX
+                && (at == 0 || text[at - 1] & 0xf0 != 0x40)
+                && gate::is_memory(number as usize)
+                && behind.windows(2).any(|two| two == SYSCALL)
+        })
+    })
+}

@@ -1,0 +1,306 @@
+//! Where patched sites come out: from a slot (`slot`), with the registers as they were at the `syscall` instruction.
+//!
+//! The kernel changes rax, rcx and r11 only, and compilers rely on it: so does a call of `gate`, whatever it does. The red zone is
+//! skipped by the slot. CF tells the slot what is left to do: set, it makes the system call itself, with everything as it
+//! was; clear, the result is in rax.
+//!
+//! What nobody watches is decided here, without a change of any other register. It is the machine code of `mm::calls::Call` (look there
+//! for why): enter the section, look at the hull, make the call, leave. Everything else saves the vector registers and goes on
+//! in `hook`. So do calls of a thread that has no record yet, holds a lock of the library, or is in a section or a callback.
+#![expect(unsafe_code, reason = "machine code")]
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use crate::live::hook::{after_awaited, hook};
+use crate::mm::calls::CALLS;
+use crate::mm::{WATCHED, Watched};
+use crate::srcu::Srcu;
+use crate::sync::fence::{CHEAP, MODE};
+use crate::thread::offsets;
+
+/// The registers of a system call, as `gate` lays them out on the stack. The result takes the number's place.
+#[repr(C)]
+#[derive(Debug)]
+pub(in crate::live) struct Registers {
+    /// rax: the number; afterwards the result.
+    pub number: usize,
+    /// rdi, rsi, rdx, r10, r8, r9.
+    pub arguments: [usize; 6],
+}
+
+/// What `gate` does with a number.
+#[derive(Clone, Copy)]
+enum Class {
+    /// Nothing: the slot makes the call.
+    Other = 0,
+    /// It changes the range that rdi and rsi give.
+    Range = 1,
+    /// mmap: as `Range`, if MAP_FIXED is set.
+    Map = 2,
+    /// It takes a longer look.
+    Look = 3,
+    /// ioctl: as `Look`, for the two requests of userfaultfd that change mappings.
+    Ioctl = 4,
+    /// clone: as `Look`, unless the child shares the address space or begins on another stack, where nothing could return to.
+    Clone = 5,
+}
+
+const CLASSES: usize = 512;
+
+/// The class of each number. Higher numbers are `Other`.
+static CLASS: [u8; CLASSES] = {
+    let mut class = [Class::Other as u8; CLASSES];
+    let ranges = [
+        libc::SYS_munmap,
+        libc::SYS_mprotect,
+        libc::SYS_pkey_mprotect,
+        libc::SYS_madvise,
+        libc::SYS_remap_file_pages,
+    ];
+    let looks = [
+        libc::SYS_mremap,
+        libc::SYS_brk,
+        libc::SYS_shmat,
+        libc::SYS_shmdt,
+        libc::SYS_process_madvise,
+        libc::SYS_fallocate,
+        libc::SYS_ftruncate,
+        libc::SYS_truncate,
+        libc::SYS_fork,
+    ];
+    let mut at = 0;
+    while at < ranges.len() {
+        class[ranges[at] as usize] = Class::Range as u8;
+        at += 1;
+    }
+    at = 0;
+    while at < looks.len() {
+        class[looks[at] as usize] = Class::Look as u8;
+        at += 1;
+    }
+    class[libc::SYS_mmap as usize] = Class::Map as u8;
+    class[libc::SYS_ioctl as usize] = Class::Ioctl as u8;
+    class[libc::SYS_clone as usize] = Class::Clone as u8;
+    class
+};
+
+/// Does the gate know this system call?
+pub(in crate::live) fn is_known(number: usize) -> bool {
+    CLASS
+        .get(number)
+        .is_some_and(|class| *class != Class::Other as u8)
+}
+
+/// Is it one that changes mappings, whatever its arguments are?
+pub(in crate::live) fn is_memory(number: usize) -> bool {
+    let class = CLASS.get(number);
+    class.is_some_and(|class| *class == Class::Range as u8 || number == libc::SYS_mremap as usize)
+}
+
+/// Room for what XSAVE stores of x87, SSE, AVX and AVX-512, with its header.
+const SAVE_AREA: usize = 2752;
+
+/// Which vector state is saved: the bits of XCR0 for it; 0 if the processor has no XSAVE, and FXSAVE has to do.
+static SAVED: crate::sync::AtomicU32 = crate::sync::AtomicU32::new(0);
+
+/// Finds out how vector registers are saved.
+pub(in crate::live) fn prepare() {
+    use core::arch::x86_64::{__cpuid, _xgetbv};
+    const OSXSAVE: u32 = 1 << 27;
+    /// x87, SSE, AVX, and the three parts of AVX-512. Not AMX: nothing here touches its tiles.
+    const KNOWN: u64 = 0b1110_0111;
+    #[target_feature(enable = "xsave")]
+    fn enabled() -> u64 {
+        // SAFETY: Register 0 exists where the processor has XSAVE.
+        unsafe { _xgetbv(0) }
+    }
+    #[expect(unused_unsafe, reason = "newer compilers know it to be safe")]
+    // SAFETY: Every x86-64 processor has the instruction.
+    let features = unsafe { __cpuid(1) }.ecx;
+    let mask = if features & OSXSAVE == 0 {
+        0
+    } else {
+        // SAFETY: The system has enabled XSAVE.
+        unsafe { enabled() & KNOWN }
+    };
+    // ORDERING: Relaxed: sites are patched later.
+    SAVED.store(mask as u32, crate::sync::Ordering::Relaxed);
+}
+
+unsafe extern "C" {
+    /// See the module comment. Not to be called.
+    #[link_name = "mmu_notifier_live_gate"]
+    fn gate();
+}
+
+/// Where slots go.
+pub(in crate::live) fn address() -> usize {
+    gate as *const () as usize
+}
+
+global_asm!(
+    ".pushsection .text.mmu_notifier_live_gate,\"ax\",@progbits",
+    ".balign 64",
+    ".globl mmu_notifier_live_gate",
+    ".hidden mmu_notifier_live_gate",
+    ".type mmu_notifier_live_gate, @function",
+    "mmu_notifier_live_gate:",
+    "endbr64",
+    "cmp rax, {classes}",
+    "jae 9f",
+    "lea r11, [rip + {class}]",
+    "movzx r11d, byte ptr [r11 + rax]",
+    "cmp r11d, {range}",
+    "jb 9f",
+    "je 2f",
+    "cmp r11d, {map}",
+    "je 1f",
+    "cmp r11d, {look}",
+    "je 5f",
+    "cmp r11d, {ioctl}",
+    "je 4f",
+    // clone
+    "test edi, {clone_vm}",
+    "jnz 9f",
+    "test rsi, rsi",
+    "jz 5f",
+    "jmp 9f",
+    "4:",
+    "cmp esi, {uffdio_move}",
+    "je 5f",
+    "cmp esi, {uffdio_writeprotect}",
+    "je 5f",
+    "9:",
+    "stc",
+    "ret",
+    // mmap
+    "1:",
+    "test r10d, {map_fixed}",
+    "jz 9b",
+    // The thread: no lock held, in no section, in no callback.
+    "2:",
+    "mov rcx, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
+    "cmp dword ptr fs:[rcx + 8], 0",
+    "jne 5f",
+    "mov rcx, qword ptr fs:[rcx]",
+    "test rcx, rcx",
+    "jz 5f",
+    "cmp qword ptr [rcx + {calls_number}], 0",
+    "jne 5f",
+    "cmp qword ptr [rcx + {top}], 0",
+    "jne 5f",
+    "cmp dword ptr [rip + {mode}], {cheap}",
+    "jne 5f",
+    // Enter the section.
+    "mov r11, qword ptr [rip + {calls} + {now}]",
+    "mov qword ptr [rcx + {calls_number}], r11",
+    // Look.
+    "cmp dword ptr [rip + {watched} + {fast}], 0",
+    "je 3f",
+    "cmp dword ptr [rip + {watched} + {everything}], 0",
+    "jne 3f",
+    "lea r11, [rdi + rsi + 4095]",
+    "cmp r11, rdi",
+    "jb 3f",
+    "cmp rdi, qword ptr [rip + {watched} + {last}]",
+    "ja 6f",
+    "cmp r11, qword ptr [rip + {watched} + {first}]",
+    "jae 3f",
+    // Nobody: make the call, and leave the section.
+    "6:",
+    "syscall",
+    "mov rcx, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
+    "mov rcx, qword ptr fs:[rcx]",
+    "mov qword ptr [rcx + {calls_number}], 0",
+    "cmp dword ptr [rcx + {calls_awaited}], 0",
+    "jne 7f",
+    "clc",
+    "ret",
+    // Somebody may: leave the section again, and have a longer look. It tells who waits for that.
+    "3:",
+    "mov qword ptr [rcx + {calls_number}], 0",
+    "5:",
+    "lea r11, [rip + {hook}]",
+    "jmp 8f",
+    "7:",
+    "lea r11, [rip + {after_awaited}]",
+    // Calls r11 with the registers, and takes them back from there. What it returns becomes CF.
+    "8:",
+    "push rbp",
+    "mov rbp, rsp",
+    "push r9",
+    "push r8",
+    "push r10",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push rax",
+    "mov rdi, rsp",
+    "sub rsp, {save_area}",
+    "and rsp, -64",
+    "mov eax, dword ptr [rip + {saved}]",
+    "test eax, eax",
+    "jz 21f",
+    "xor edx, edx",
+    "mov qword ptr [rsp + 512], rdx",
+    "mov qword ptr [rsp + 520], rdx",
+    "mov qword ptr [rsp + 528], rdx",
+    "mov qword ptr [rsp + 536], rdx",
+    "mov qword ptr [rsp + 544], rdx",
+    "mov qword ptr [rsp + 552], rdx",
+    "mov qword ptr [rsp + 560], rdx",
+    "mov qword ptr [rsp + 568], rdx",
+    "xsave64 [rsp]",
+    "call r11",
+    "mov ecx, eax",
+    "mov eax, dword ptr [rip + {saved}]",
+    "xor edx, edx",
+    "xrstor64 [rsp]",
+    "jmp 22f",
+    "21:",
+    "fxsave64 [rsp]",
+    "call r11",
+    "mov ecx, eax",
+    "fxrstor64 [rsp]",
+    "22:",
+    "lea rsp, [rbp - 56]",
+    "pop rax",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop r10",
+    "pop r8",
+    "pop r9",
+    "pop rbp",
+    "neg ecx",
+    "ret",
+    ".size mmu_notifier_live_gate, . - mmu_notifier_live_gate",
+    ".popsection",
+    classes = const CLASSES,
+    class = sym CLASS,
+    range = const Class::Range as u32,
+    map = const Class::Map as u32,
+    look = const Class::Look as u32,
+    ioctl = const Class::Ioctl as u32,
+    clone_vm = const libc::CLONE_VM,
+    uffdio_move = const crate::live::classify::UFFDIO_MOVE as u32 as i32,
+    uffdio_writeprotect = const crate::live::classify::UFFDIO_WRITEPROTECT as u32 as i32,
+    map_fixed = const libc::MAP_FIXED,
+    calls_number = const offsets::number(1),
+    calls_awaited = const offsets::awaited(1),
+    top = const offsets::TOP,
+    mode = sym MODE,
+    cheap = const CHEAP,
+    calls = sym CALLS,
+    now = const Srcu::<1>::NOW,
+    watched = sym WATCHED,
+    fast = const offset_of!(Watched, fast),
+    everything = const offset_of!(Watched, everything),
+    first = const offset_of!(Watched, first),
+    last = const offset_of!(Watched, last),
+    hook = sym hook,
+    after_awaited = sym after_awaited,
+    save_area = const SAVE_AREA,
+    saved = sym SAVED,
+);

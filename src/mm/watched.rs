@@ -1,0 +1,198 @@
+//! What of the process's own address space anybody watches: a rough answer for system calls, which ask without a lock.
+//!
+//! Owns: the hull of the interval notifiers of the process's own mm, and whether the mm has notifiers of everything; and the
+//! switches of `live`.
+//!
+//! Invariants
+//! * The hull contains an interval before the index does, and until the index does not any more.
+//! * The page is zeros where nothing is watched and nothing is enabled: a child is given zeros by the kernel
+//!   (MADV_WIPEONFORK, which also reaches the children of a bare clone()), and by `fork`.
+//! * The machine code of `live::gate` reads the first fields.
+//!
+//! Lock order: the lock is a leaf.
+
+use core::ffi::c_ulong;
+
+use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering};
+
+/// The page.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub struct Watched {
+    /// First byte of the hull.
+    pub first: AtomicU64,
+    /// Last byte of the hull. 0: there is none.
+    pub last: AtomicU64,
+    /// Is a notifier of the whole mm registered?
+    pub everything: AtomicU32,
+    /// May machine code decide without a look at anything else?
+    pub fast: AtomicU32,
+    /// Are system calls events?
+    pub enabled: AtomicU32,
+    /// Interval notifiers.
+    intervals: Lock<usize>,
+}
+
+crate::sync::global! {
+    /// The page of the process's own mm.
+    pub static WATCHED: Watched = Watched::new();
+}
+
+impl Watched {
+    const fn new() -> Self {
+        Self {
+            first: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            everything: AtomicU32::new(0),
+            fast: AtomicU32::new(0),
+            enabled: AtomicU32::new(0),
+            intervals: Lock::new(0),
+        }
+    }
+
+    /// Are system calls events?
+    pub fn is_enabled(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `enable`.
+        self.enabled.load(Ordering::Acquire) != 0
+    }
+
+    /// Turns the events of system calls on or off.
+    pub fn enable(&self, on: bool) {
+        // ORDERING: Release pairs with the Acquire in `is_enabled`.
+        self.enabled.store(on.into(), Ordering::Release);
+    }
+
+    /// Has the kernel give a child zeros for this page. An old kernel does not know how: then only fork() sees to it.
+    #[cfg(not(loom))]
+    pub(super) fn wipe_on_fork(&self) {
+        let page = core::ptr::from_ref(self).addr();
+        let arguments = [
+            page,
+            size_of::<Self>(),
+            libc::MADV_WIPEONFORK as usize,
+            0,
+            0,
+            0,
+        ];
+        #[expect(unsafe_code, reason = "a system call")]
+        // SAFETY: Changes nothing here.
+        unsafe {
+            crate::sync::syscall(libc::SYS_madvise as usize, arguments);
+        }
+    }
+
+    /// In a model nothing forks.
+    #[cfg(loom)]
+    pub(super) fn wipe_on_fork(&self) {
+        let _ = self;
+    }
+
+    /// May anybody watch a part of `[start, last]`?
+    #[inline]
+    pub fn may_reach(&self, start: c_ulong, last: c_ulong) -> bool {
+        // ORDERING: Relaxed, all: ordered by the section of the call, and by who waits for it.
+        self.everything.load(Ordering::Relaxed) != 0
+            || (start <= self.last.load(Ordering::Relaxed)
+                && last >= self.first.load(Ordering::Relaxed))
+    }
+
+    /// What anybody watches lies in here, ends included. None: nothing is watched.
+    pub fn hull(&self) -> Option<(c_ulong, c_ulong)> {
+        // ORDERING: Relaxed, all: as in `may_reach`.
+        if self.everything.load(Ordering::Relaxed) != 0 {
+            return Some((0, c_ulong::MAX));
+        }
+        let last = self.last.load(Ordering::Relaxed);
+        (last != 0).then(|| (self.first.load(Ordering::Relaxed), last))
+    }
+
+    /// Before an interval notifier is inserted.
+    pub(super) fn add(&self, start: c_ulong, last: c_ulong) {
+        let mut intervals = self.intervals.lock();
+        // ORDERING: Relaxed, all: as in `may_reach`. The upper end first: what is between is too wide.
+        if *intervals == 0 {
+            self.last.store(last, Ordering::Relaxed);
+            self.first.store(start, Ordering::Relaxed);
+        } else {
+            let widened = self.last.load(Ordering::Relaxed).max(last);
+            self.last.store(widened, Ordering::Relaxed);
+            let widened = self.first.load(Ordering::Relaxed).min(start);
+            self.first.store(widened, Ordering::Relaxed);
+        }
+        *intervals += 1;
+    }
+
+    /// After an interval notifier was removed.
+    pub(super) fn remove(&self) {
+        let mut intervals = self.intervals.lock();
+        *intervals = intervals.saturating_sub(1);
+        if *intervals == 0 {
+            // ORDERING: Relaxed: as in `may_reach`.
+            self.last.store(0, Ordering::Relaxed);
+            self.first.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there are notifiers of the whole mm. The chain's lock is held; before one is linked, after one was unlinked.
+    pub(super) fn set_everything(&self, everything: bool) {
+        // ORDERING: Relaxed: as in `may_reach`.
+        self.everything.store(everything.into(), Ordering::Relaxed);
+    }
+
+    /// Before fork: nobody is half-way through a change.
+    pub(super) fn hold_for_fork(&self) {
+        self.intervals.acquire();
+    }
+
+    /// After fork, in the parent: undoes `hold_for_fork`.
+    ///
+    /// # Safety
+    /// This thread called `hold_for_fork`.
+    pub(super) unsafe fn release_in_parent(&self) {
+        // SAFETY: Held since `hold_for_fork`.
+        unsafe { self.intervals.release() };
+    }
+
+    /// After fork, in the child: nothing is watched, nothing is enabled.
+    ///
+    /// # Safety
+    /// This thread's image in the parent called `hold_for_fork`.
+    // SPEC: DV-13
+    pub(super) unsafe fn release_in_child(&self) {
+        // ORDERING: Relaxed: the child has one thread.
+        self.fast.store(0, Ordering::Relaxed);
+        self.enabled.store(0, Ordering::Relaxed);
+        self.everything.store(0, Ordering::Relaxed);
+        self.last.store(0, Ordering::Relaxed);
+        self.first.store(0, Ordering::Relaxed);
+        // SAFETY: Held since `hold_for_fork`, though the kernel may have wiped the word.
+        unsafe {
+            *self.intervals.data() = 0;
+            self.intervals.release();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hull_grows_and_vanishes() {
+        let watched = Watched::new();
+        assert!(watched.hull().is_none());
+        watched.add(0x4000, 0x4fff);
+        watched.add(0x8000, 0x8fff);
+        watched.add(0x1000, 0x1fff);
+        assert_eq!(watched.hull(), Some((0x1000, 0x8fff)));
+        assert!(watched.may_reach(0x8fff, 0x9000) && !watched.may_reach(0x9000, 0x9fff));
+        assert!(watched.may_reach(0, 0x1000) && !watched.may_reach(0, 0xfff));
+        watched.remove();
+        watched.remove();
+        assert_eq!(watched.hull(), Some((0x1000, 0x8fff)));
+        watched.remove();
+        assert!(watched.hull().is_none());
+        watched.set_everything(true);
+        assert!(watched.may_reach(0x9000, 0x9fff));
+    }
+}
