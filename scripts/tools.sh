@@ -11,6 +11,7 @@ want valgrind valgrind
 want mandoc mandoc
 want ld binutils
 want strace strace
+want sqlite3 sqlite3
 want abidiff abigail-tools
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

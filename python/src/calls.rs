@@ -3,7 +3,7 @@
 //! An exception in a callback is kept on its thread until the call that caused the event returns, and is raised there. One on the
 //! library's worker, where nobody called, goes to `sys.unraisablehook`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ pub(crate) struct Notes {
 }
 
 thread_local! {
+    /// A callback of this thread asked for the end of the busy period.
+    static WOKEN: Cell<bool> = const { Cell::new(false) };
     /// Of the innermost call of this thread that causes events.
     static NOTES: RefCell<Option<Notes>> = const { RefCell::new(None) };
 }
@@ -68,6 +70,21 @@ pub(crate) fn event<T: Send>(
     let (result, notes) = noting(py, call);
     notes.settle(py)?;
     result.map_err(|error| errors::raise(py, error))
+}
+
+/// Did a callback of the call that is under way raise?
+pub(crate) fn is_noted() -> bool {
+    NOTES.with_borrow(|notes| notes.as_ref().is_some_and(|notes| !notes.is_empty()))
+}
+
+/// A callback wants to be asked again when the call that caused it is over: see `replay`.
+pub(crate) fn wake() {
+    WOKEN.set(true);
+}
+
+/// Did one, since the last time?
+pub(crate) fn take_woken() -> bool {
+    WOKEN.replace(false)
 }
 
 /// The interpreter is about to end: callbacks are over.

@@ -17,6 +17,7 @@ mod interval;
 mod mm;
 mod notifier;
 mod range;
+mod replay;
 
 use pyo3::prelude::*;
 
@@ -29,5 +30,6 @@ fn _mmu_notifier(module: &Bound<'_, PyModule>) -> PyResult<()> {
     range::register(module)?;
     notifier::register(module)?;
     interval::register(module)?;
+    replay::register(module)?;
     Ok(())
 }

@@ -53,6 +53,12 @@ impl From<Held> for Mm {
     }
 }
 
+impl From<api::Mm> for Mm {
+    fn from(user: api::Mm) -> Self {
+        Held::User(user).into()
+    }
+}
+
 impl Mm {
     /// An object for what a callback is told, which is no user.
     pub(crate) fn reference(space: &AddressSpace) -> Self {

@@ -13,15 +13,21 @@ pub trait Audience {
     /// An address space has come into being, without a subscriber: also by a fork of `parent` (DV-13).
     fn created(&mut self, place: Place, parent: Option<u32>, mm: &Mm) -> Result<(), Self::Error>;
 
-    /// A pair has been made; nothing of this replay's is in flight on the address space any more if `idle`.
+    /// A range has started.
+    fn started(&mut self, change: &Change, mm: &Mm) -> Result<(), Self::Error> {
+        let _ = (change, mm);
+        Ok(())
+    }
+
+    /// A range has ended; nothing of this replay's is in flight on the address space any more if `idle`.
     fn changed(&mut self, change: &Change, mm: &Mm, idle: bool) -> Result<(), Self::Error> {
         let _ = (change, mm, idle);
         Ok(())
     }
 
-    /// The address space is about to end: afterwards come RELEASE and `release`.
-    fn ending(&mut self, place: Place, mm: &Mm) -> Result<(), Self::Error> {
-        let _ = (place, mm);
+    /// The address space is over for the replay, which was its last user unless the audience kept another one.
+    fn ended(&mut self, place: Place) -> Result<(), Self::Error> {
+        let _ = place;
         Ok(())
     }
 
@@ -127,6 +133,7 @@ impl<A: Audience> Sink for Drive<A> {
         let what = api::Change::new(range.start..range.end, Event(range.event as u32));
         let invalidation = Invalidation::start(driven.mm.grab(), what)?;
         driven.in_flight += 1;
+        self.audience.started(change, &driven.mm)?;
         Ok(Some(invalidation))
     }
 
@@ -144,10 +151,9 @@ impl<A: Audience> Sink for Drive<A> {
         let Some(Driven { mm, .. }) = self.mms.remove(&place.space) else {
             return Ok(());
         };
-        self.audience.ending(place, &mm)?;
         self.busy_periods += busy_periods(&mm);
         mm.close().map_err(|refused| refused.error)?;
-        Ok(())
+        self.audience.ended(place)
     }
 
     fn painted(&mut self, place: Place, paint: &[Paint]) -> Result<(), A::Error> {

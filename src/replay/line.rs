@@ -232,6 +232,7 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// What follows the quoted text, comment or path that begins at `at`; `at + 1` if nothing of that kind begins there.
+#[inline]
 pub(super) fn skip(text: &[u8], at: usize) -> usize {
     let end_of = |end: &[u8], from: usize| {
         let rest = text.get(from..).unwrap_or_default();

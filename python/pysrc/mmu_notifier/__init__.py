@@ -40,9 +40,12 @@ from mmu_notifier._mmu_notifier import (
     __version__,
     synchronize,
 )
+from mmu_notifier._record import Recording, record
+from mmu_notifier._replay import Difference, Process, Replayed, Watch, replay
 
 __all__ = [
     "BlockingError",
+    "Difference",
     "Event",
     "IntervalNotifier",
     "Invalidation",
@@ -51,7 +54,13 @@ __all__ = [
     "MisuseWarning",
     "Mm",
     "Notifier",
+    "Process",
     "Range",
+    "Recording",
+    "Replayed",
+    "Watch",
     "__version__",
+    "record",
+    "replay",
     "synchronize",
 ]
