@@ -6,9 +6,9 @@ use std::ptr;
 use std::rc::Rc;
 
 use mmu_notifier::abi::types::callback_head;
-use mmu_notifier::srcu::{Outermost, Srcu, Worker, WorkerOps, srcu_struct};
+use mmu_notifier::srcu::{self, Outermost, Srcu, Worker, WorkerOps, srcu_struct};
 use mmu_notifier::sync::model::{Global, Thread, may_end};
-use mmu_notifier::sync::{AtomicU32, AtomicU64, Ordering};
+use mmu_notifier::sync::{AtomicU32, AtomicU64, Ordering, yield_now};
 use mmu_notifier::thread;
 
 use crate::tools::{Memory, Model, exhaustive, join, shared, spawn, up_to};
@@ -57,6 +57,8 @@ pub const MODELS: &[Model] = &[
     up_to("worker::call", call, [Some(2), Some(4)]),
     up_to("worker::call_twice", call_twice, [Some(1), Some(2)]),
     up_to("worker::out_of_order", out_of_order, [Some(1), Some(2)]),
+    up_to("worker::call_rcu", call_rcu, [Some(2), Some(3)]),
+    up_to("worker::unasked", unasked, [Some(1), Some(2)]),
 ];
 
 /// What both kinds of domains can do.
@@ -384,9 +386,11 @@ fn domain_freed() {
 }
 
 static WALKS: Global<Srcu> = Global::new(Srcu::new);
+static RCU: Global<Srcu<{ srcu::RCU }>> = Global::new(Srcu::new);
 static WORKER: Global<Worker> = Global::new(|| {
     Worker::new(
         &WALKS,
+        &RCU,
         WorkerOps {
             begin: || (),
             call: free_owed,
@@ -479,6 +483,21 @@ fn call_twice() {
     finish(&owed);
 }
 
+/// Two threads queue, and nobody waits for the worker: each call is made all the same.
+fn unasked() {
+    thread::seat(3);
+    let owed = [Owed::new(None), Owed::new(None)];
+    let other = spawn(move || call_once(owed[1]));
+    call_once(owed[0]);
+    join([other]);
+    // SAFETY: Freed after `finish`.
+    let frees = |owed: *mut Owed| unsafe { &(*owed).frees }.load(Ordering::Relaxed);
+    while owed.iter().any(|owed| frees(*owed) == 0) {
+        yield_now();
+    }
+    finish(&owed);
+}
+
 /// Two threads queue, and the one with the older ticket may come later: each call is made when its own readers have left.
 fn out_of_order() {
     thread::seat(4);
@@ -491,6 +510,41 @@ fn out_of_order() {
     call_once(owed[0]);
     join([other, reader]);
     finish(&owed);
+}
+
+/// A section of the process's RCU domain, with another one inside; its end tells the worker.
+fn rcu_walk(object: &Object) {
+    let thread = thread::current();
+    RCU.read_lock_counted(thread);
+    RCU.read_lock_counted(thread);
+    assert_eq!(RCU.read_unlock_counted(thread), Some(false));
+    object.look();
+    if RCU.read_unlock_counted(thread) == Some(true) {
+        WORKER.poke();
+    }
+}
+
+/// call_rcu: what is queued runs after the readers of the RCU domain of that moment, whatever the walks do.
+fn call_rcu() {
+    thread::seat(3);
+    let owed = Owed::new(Some(free_owed_work));
+    let reader = spawn(move || {
+        // SAFETY: Freed after this thread was joined.
+        rcu_walk(unsafe { &(*owed).object });
+    });
+    // SAFETY: Lives until its callback has run, and the worker has stopped.
+    unsafe {
+        (*owed).object.unlist();
+        WORKER.call_rcu(owed.cast());
+    }
+    join([reader]);
+    // SAFETY: As above.
+    while unsafe { &(*owed).frees }.load(Ordering::Relaxed) == 0 {
+        yield_now();
+    }
+    stop();
+    // SAFETY: Nobody uses it any more.
+    drop(unsafe { Box::from_raw(owed) });
 }
 
 /// call_srcu: a driver's own domain hands its callbacks to the worker when its readers have left.

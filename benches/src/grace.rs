@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread::{self, JoinHandle};
 
-use crate::harness::{Candidate, Settings, nanoseconds, race};
+use crate::harness::{Candidate, Settings, race, thread_time};
 use crate::limits::{has_membarrier, membarrier};
 use crate::pairs::plot;
 use crate::report::{Goal, Report, Target};
@@ -193,6 +193,21 @@ fn beside_readers(report: &mut Report, settings: &Settings, subjects: &Subjects)
     report.add(race);
 }
 
+/// Has the library and liburcu start the threads that run their callbacks, while they may still run on any CPU: a thread that a
+/// pinned one starts is pinned as well.
+pub(crate) fn start_workers(subjects: &Subjects) {
+    for library in [subjects.library, subjects.shared] {
+        let mut burst = library.burst(1);
+        burst.puts();
+        burst.settle();
+    }
+    if !Flavour::all().is_empty() {
+        let mut burst = Burst::new(1);
+        burst.call();
+        burst.settle();
+    }
+}
+
 const BURST: u64 = 1000;
 
 fn bursts(report: &mut Report, settings: &Settings, subjects: &Subjects) {
@@ -200,9 +215,9 @@ fn bursts(report: &mut Report, settings: &Settings, subjects: &Subjects) {
     for library in [subjects.library, subjects.shared] {
         let mut burst = library.burst(BURST);
         let put = move |_| {
-            let start = std::time::Instant::now();
+            let start = thread_time();
             burst.puts();
-            let took = nanoseconds(start);
+            let took = thread_time() - start;
             burst.settle();
             took
         };
@@ -211,9 +226,9 @@ fn bursts(report: &mut Report, settings: &Settings, subjects: &Subjects) {
     if !Flavour::all().is_empty() {
         let mut burst = Burst::new(BURST as usize);
         let call = move |_| {
-            let start = std::time::Instant::now();
+            let start = thread_time();
             burst.call();
-            let took = nanoseconds(start);
+            let took = thread_time() - start;
             burst.settle();
             took
         };

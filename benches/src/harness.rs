@@ -101,7 +101,7 @@ impl<'a> Candidate<'a> {
 }
 
 /// Nanoseconds that this thread has been on a CPU.
-fn thread_time() -> f64 {
+pub(crate) fn thread_time() -> f64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,

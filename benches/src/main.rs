@@ -37,12 +37,13 @@ fn main() -> ExitCode {
     let wanted = |part: &str| only.is_none_or(|only| only == part);
     let settings = Settings::new(has("--quick"));
     let start = Instant::now();
-    threads::pin(0);
     threads::be_multi_threaded();
+    let subjects = Subjects::load();
+    grace::start_workers(&subjects);
+    threads::pin(0);
 
     let mut report = Report::default();
     machine(&mut report);
-    let subjects = Subjects::load();
     if wanted("limits") {
         report.add(limits::measure(&settings));
     }

@@ -1,27 +1,24 @@
 //! Grace periods for drivers: their own domains (`srcu_*`), and one for the process (`rcu_*`), in which readers may sleep too.
 //!
-//! What a domain owes is run by the library's worker. In the child of a fork the process's domain has the forking thread's
-//! readers only; a driver's own domains are as other threads left them: a driver that goes on in the child makes new ones.
+//! The process's readers are known by their threads' records, as those of walks are: a section fences nothing, and one inside
+//! of another is counted. What a domain owes is run by the library's worker. In the child of a fork the process's domain has the
+//! forking thread's readers only; a driver's own domains are as other threads left them: a driver that goes on in the child makes new ones.
 
-use core::cell::Cell;
 use core::ffi::{CStr, c_int, c_void};
 
 use super::argument;
 use super::notifiers::WORKER;
 use crate::abi::types::callback_head;
 use crate::report::{DV_7, RCU_CLEANUP, RCU_MEMORY, RCU_UNLOCK, Result};
-use crate::srcu::srcu_struct;
+use crate::srcu::{self, Srcu, srcu_struct};
 use crate::thread;
 
 /// What `call_rcu` and `call_srcu` call.
 pub(super) type Callback = Option<unsafe extern "C" fn(head: *mut callback_head)>;
 
-/// The domain of `rcu_read_lock`.
-static RCU: srcu_struct = srcu_struct::new();
-
-thread_local! {
-    /// Depth of this thread's read sections in `RCU`, and the cookie of the outermost.
-    static SECTION: Cell<(u32, usize)> = const { Cell::new((0, 0)) };
+crate::sync::global! {
+    /// The domain of `rcu_read_lock`.
+    pub(super) static RCU: Srcu<{ srcu::RCU }> = Srcu::new();
 }
 
 unsafe fn domain<'a>(domain: *mut srcu_struct, function: &'static CStr) -> Result<&'a srcu_struct> {
@@ -89,11 +86,15 @@ pub unsafe fn call_srcu(
     // SAFETY: The caller's promise.
     let srcu = unsafe { domain(srcu, FUNCTION) }?;
     // SAFETY: As above.
-    unsafe { call(srcu, head, callback, FUNCTION) }
+    unsafe {
+        fill(head, callback, FUNCTION)?;
+        srcu.call(head, &WORKER);
+    }
+    Ok(())
 }
 
-unsafe fn call(
-    srcu: &srcu_struct,
+/// Notes `callback` in `head`, which the caller gives us.
+unsafe fn fill(
     head: *mut callback_head,
     callback: Callback,
     function: &'static CStr,
@@ -103,11 +104,8 @@ unsafe fn call(
         callback.map_or(core::ptr::null(), |op| op as *const c_void),
         function,
     )?;
-    // SAFETY: The caller gives us `head`.
-    unsafe {
-        (*head).func = callback;
-        srcu.call(head, &WORKER);
-    }
+    // SAFETY: The caller's promise.
+    unsafe { (*head).func = callback };
     Ok(())
 }
 
@@ -147,49 +145,22 @@ pub unsafe fn cleanup_srcu(srcu: *mut srcu_struct) -> Result<()> {
     }
 }
 
-/// Before fork: holds the process's domain still.
-pub(super) fn hold_for_fork() {
-    RCU.hold_for_fork();
-}
-
-/// After fork, in the parent: undoes `hold_for_fork`.
-///
-/// # Safety
-/// This thread called `hold_for_fork`.
-pub(super) unsafe fn release_in_parent() {
-    // SAFETY: The caller's promise.
-    unsafe { RCU.release_in_parent() };
-}
-
-/// After fork, in the child: this thread's section, if it is in one, is the only one.
-///
-/// # Safety
-/// This thread's image in the parent called `hold_for_fork`.
-pub(super) unsafe fn release_in_child() {
-    let (depth, cookie) = SECTION.get();
-    // SAFETY: The caller's promise.
-    unsafe { RCU.release_in_child((depth > 0).then_some(cookie)) };
-}
-
 /// Enters a read section of the process's domain. Nests.
+#[inline]
 pub fn rcu_read_lock() {
-    let (depth, cookie) = SECTION.get();
-    let cookie = if depth == 0 { RCU.read_lock() } else { cookie };
-    SECTION.set((depth + 1, cookie));
+    RCU.read_lock_counted(thread::current());
 }
 
 /// Leaves a read section of the process's domain.
 ///
 /// # Errors
 /// A warning if this thread is in none.
+#[inline]
 pub fn rcu_read_unlock() -> Result<()> {
-    let (depth, cookie) = SECTION.get();
-    if depth == 0 {
-        return Err(RCU_UNLOCK.broken_by(c"rcu_read_unlock").into());
-    }
-    SECTION.set((depth - 1, cookie));
-    if depth == 1 {
-        RCU.read_unlock(cookie, &WORKER);
+    match RCU.read_unlock_counted(thread::current()) {
+        None => return Err(RCU_UNLOCK.broken_by(c"rcu_read_unlock").into()),
+        Some(true) => WORKER.poke(),
+        Some(false) => {}
     }
     Ok(())
 }
@@ -199,7 +170,7 @@ pub fn rcu_read_unlock() -> Result<()> {
 /// # Errors
 /// DV-7: this thread is in one.
 pub fn synchronize_rcu() -> Result<()> {
-    if SECTION.get().0 > 0 {
+    if thread::own().is_some_and(|thread| RCU.is_inside(thread)) {
         return Err(DV_7.broken_by(c"synchronize_rcu").into());
     }
     RCU.synchronize();
@@ -215,7 +186,11 @@ pub fn synchronize_rcu() -> Result<()> {
 /// As [`call_srcu`].
 pub unsafe fn call_rcu(head: *mut callback_head, callback: Callback) -> Result<()> {
     // SAFETY: The caller's promise.
-    unsafe { call(&RCU, head, callback, c"call_rcu") }
+    unsafe {
+        fill(head, callback, c"call_rcu")?;
+        WORKER.call_rcu(head);
+    }
+    Ok(())
 }
 
 /// An object that `free_rcu` frees: a head has no room for two addresses.
@@ -250,7 +225,7 @@ pub unsafe fn free_rcu(
     // SAFETY: Fresh memory of this layout, freed by its callback.
     unsafe {
         dead.write(Dead { head, object, free });
-        RCU.call(dead.cast(), &WORKER);
+        WORKER.call_rcu(dead.cast());
     }
     Ok(())
 }

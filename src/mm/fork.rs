@@ -8,14 +8,15 @@
 //! The handlers are registered when the library is loaded, before the program can register its own: so handlers of the
 //! program run while the library still works, or works again.
 //!
-//! Lock order: the process's RCU domain, the worker, the registry, then for each mm its two semaphores, its interval lock and its chain lock, then the
-//! hull of what is watched, the domains of walks, calls and pairs, the report handler.
+//! Lock order: the worker, the registry, then for each mm its two semaphores, its interval lock and its chain lock, then the
+//! hull of what is watched, the domains of walks, of the process's RCU, of calls and pairs, the report handler.
 
 use super::calls::{self, CALLS, PAIRS};
+use super::domains::RCU;
 use super::registry::{self, process_mm};
 use super::subscriptions::{self, Subscriptions};
 use super::watched::WATCHED;
-use super::{domains, notifiers, task};
+use super::{notifiers, task};
 use crate::abi::mm::{mm_struct, mmu_notifier_subscriptions};
 use crate::chain::WALKS;
 use crate::report;
@@ -47,13 +48,13 @@ static FINISH: extern "C" fn() = {
 
 extern "C" fn prepare() {
     calls::tell(|observer| observer.fork_begins);
-    domains::hold_for_fork();
     notifiers::WORKER.hold_for_fork();
     registry::hold_for_fork();
     // SAFETY: The list is held.
     unsafe { registry::each(|mm| hold(mm)) };
     WATCHED.hold_for_fork();
     WALKS.hold_for_fork();
+    RCU.hold_for_fork();
     CALLS.hold_for_fork();
     PAIRS.hold_for_fork();
     report::hold_for_fork();
@@ -65,12 +66,12 @@ extern "C" fn parent() {
         report::release_after_fork();
         PAIRS.release_in_parent();
         CALLS.release_in_parent();
+        RCU.release_in_parent();
         WALKS.release_in_parent();
         WATCHED.release_in_parent();
         registry::each(|mm| release_in_parent(mm));
         registry::release_after_fork();
         notifiers::WORKER.release_in_parent();
-        domains::release_in_parent();
     }
     calls::tell(|observer| observer.fork_ended);
 }
@@ -83,6 +84,7 @@ extern "C" fn child() {
         thread::after_fork_in_child();
         PAIRS.release_in_child();
         CALLS.release_in_child();
+        RCU.release_in_child();
         WALKS.release_in_child();
         WATCHED.release_in_child();
         registry::each(|mm| release_in_child(mm));
@@ -91,7 +93,6 @@ extern "C" fn child() {
         registry::release_after_fork();
         notifiers::WORKER
             .release_in_child(|head| (*notifiers::notifier_of_rcu(head)).mm == process_mm());
-        domains::release_in_child();
     }
     task::after_fork_in_child();
     calls::tell(|observer| observer.fork_ended_in_child);

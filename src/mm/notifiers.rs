@@ -7,6 +7,7 @@
 use core::ffi::{CStr, c_uint, c_void};
 use core::mem::offset_of;
 
+use super::domains::RCU;
 use super::lifetime::{count, has_users, mmdrop, opaque};
 use super::subscriptions::{self, Subscriptions};
 use super::walk::Walk;
@@ -29,6 +30,7 @@ crate::sync::global! {
     /// Runs what puts owe, and the ends of address spaces that mmput_async() could not run itself.
     pub(super) static WORKER: Worker = Worker::new(
         &WALKS,
+        &RCU,
         WorkerOps {
             begin: task::begin_worker,
             call: free_work,

@@ -124,32 +124,6 @@ impl srcu_struct {
         let state = self.domain.state.lock();
         state.extra.waiting.is_empty() && state.readers.iter().all(|readers| *readers == 0)
     }
-
-    /// Before fork: holds the domain still.
-    pub fn hold_for_fork(&self) {
-        self.domain.hold_for_fork();
-    }
-
-    /// After fork, in the parent: undoes `hold_for_fork`.
-    ///
-    /// # Safety
-    /// This thread called `hold_for_fork`.
-    pub unsafe fn release_in_parent(&self) {
-        // SAFETY: The caller's promise.
-        unsafe { self.domain.release_in_parent() };
-    }
-
-    /// After fork, in the child: only the reader with this cookie, if any, is left.
-    ///
-    /// # Safety
-    /// This thread's image in the parent called `hold_for_fork`.
-    pub unsafe fn release_in_child(&self, own: Option<usize>) {
-        // SAFETY: The caller's promise.
-        unsafe {
-            self.domain
-                .release_in_child(|note| own.into_iter().for_each(note))
-        };
-    }
 }
 
 impl State<GENERATIONS, Callbacks> {
@@ -193,8 +167,10 @@ mod tests {
     use crate::thread;
 
     static WALKS: Srcu = Srcu::new();
+    static RCU: Srcu<{ crate::srcu::RCU }> = Srcu::new();
     static WORKER: Worker = Worker::new(
         &WALKS,
+        &RCU,
         WorkerOps {
             begin: || (),
             call: |_| (),

@@ -111,37 +111,6 @@ impl<const N: usize, C> Generations<N, C> {
         let ticket = self.begin();
         self.wait(ticket);
     }
-
-    /// Before fork: holds the domain still.
-    pub(super) fn hold_for_fork(&self) {
-        self.state.acquire();
-    }
-
-    /// After fork, in the parent: undoes `hold_for_fork`.
-    ///
-    /// # Safety
-    /// This thread called `hold_for_fork`.
-    #[expect(unsafe_code, reason = "hands over a held lock")]
-    pub(super) unsafe fn release_in_parent(&self) {
-        // SAFETY: Held since `hold_for_fork`.
-        unsafe { self.state.release() };
-    }
-
-    /// After fork, in the child: as in the parent, but only the readers with `cookies` are left.
-    ///
-    /// # Safety
-    /// This thread's image in the parent called `hold_for_fork`.
-    #[expect(unsafe_code, reason = "hands over a held lock")]
-    pub(super) unsafe fn release_in_child(&self, each_cookie: impl FnOnce(&mut dyn FnMut(usize))) {
-        // SAFETY: Held since `hold_for_fork`; the child has one thread.
-        let state = unsafe { self.state.data() };
-        state.readers = [0; N];
-        each_cookie(&mut |cookie| state.readers[cookie] += 1);
-        state.advance();
-        self.drained.forget_sleepers();
-        // SAFETY: As above.
-        unsafe { self.state.release() };
-    }
 }
 
 impl<const N: usize, C> State<N, C> {

@@ -39,8 +39,11 @@ use crate::sync::{
 };
 use crate::thread::{self, Record, Section};
 
+/// The kind of the process's RCU domain.
+pub const RCU: usize = 3;
+
 /// A domain whose readers are known by their thread's record, so that a process can have but one of each `KIND`: 0 is the
-/// domain of walks, the others are for the process's own system calls (`mm::calls`).
+/// domain of walks, [`RCU`] the process's, the others are for the process's own system calls (`mm::calls`).
 #[derive(Debug)]
 pub struct Srcu<const KIND: usize = 0> {
     /// The number that readers who come now note. Never 0.
@@ -139,6 +142,40 @@ impl<const KIND: usize> Srcu<KIND> {
     /// The second half of a section that machine code has left: somebody waited for that.
     pub fn wake_after(&self, thread: &Record) {
         self.wake(thread);
+    }
+
+    /// As [`Srcu::read_lock`], for who keeps no result: the thread's record counts those inside of others.
+    ///
+    /// The first two by constants: a processor that has guessed the branch need not wait for the word that it has just stored.
+    #[inline(always)]
+    pub fn read_lock_counted(&self, thread: &Record) {
+        if self.read_lock(thread).0 {
+            return;
+        }
+        let section = thread.section(KIND);
+        // ORDERING: Relaxed, here and below: the thread's own.
+        match section.depth.load(Ordering::Relaxed) {
+            0 => section.depth.store(1, Ordering::Relaxed),
+            depth => section
+                .depth
+                .store(depth.wrapping_add(1), Ordering::Relaxed),
+        }
+    }
+
+    /// Leaves a section that [`Srcu::read_lock_counted`] entered. Says whether somebody waited for that; None if there is none.
+    #[inline(always)]
+    pub fn read_unlock_counted(&self, thread: &Record) -> Option<bool> {
+        let section = thread.section(KIND);
+        // ORDERING: Relaxed, here and below: the thread's own.
+        match section.depth.load(Ordering::Relaxed) {
+            0 if !self.is_inside(thread) => return None,
+            0 => return Some(self.read_unlock(thread, Outermost(true))),
+            1 => section.depth.store(0, Ordering::Relaxed),
+            depth => section
+                .depth
+                .store(depth.wrapping_sub(1), Ordering::Relaxed),
+        }
+        Some(false)
     }
 
     #[cold]

@@ -7,9 +7,12 @@
 //! Invariants
 //! * It never sleeps for a grace period alone: the reader that it waits for pokes it ([`Worker::poke`]), and so does whoever has
 //!   work. So one domain's readers cannot hold up another domain's callbacks.
-//! * Who wakes it does so under the lock, and it goes to sleep under the lock: no wake is lost. In a burst it is awake.
+//! * Calls go into the inbox without a lock. Who serves looks there whenever nothing else can run, and goes to sleep by the same
+//!   word ([`ASLEEP`]): who finds it asleep wakes it, and nobody else does. So in a burst one call at most wakes it.
+//! * Who wakes it does so under the lock, and it goes to sleep under the lock: no wake is lost.
 //! * Callbacks run in the order in which they were queued, one at a time, outside all locks, each after the grace period
-//!   that began when it was queued; so does work, which waits for nothing and goes first.
+//!   that began when it was queued; so does work, which waits for nothing and goes first. Callbacks of the process's RCU domain
+//!   wait for a grace period that all that have come meanwhile share, and are work then.
 //! * `finished` counts callbacks that are over, whatever follows them included (GP-7's mmdrop).
 //! * Where no thread can be created, `barrier` does the work on its caller's thread: nothing that is owed is lost. Whoever
 //!   serves in a thread's place runs all work, which nobody may be waiting for, and hands on what came meanwhile.
@@ -22,10 +25,10 @@ use core::ffi::c_void;
 use core::mem::offset_of;
 use core::ptr;
 
-use super::{Srcu, Ticket};
+use super::{RCU, Srcu, Ticket};
 use crate::abi::types::callback_head;
 use crate::sync::{
-    self, AtomicU64, Lock, LockGuard, Ordering, Thread, WaitQueue,
+    self, AtomicPtr, AtomicU64, Lock, LockGuard, Ordering, Thread, WaitQueue,
     hook::{
         self,
         WaitReason::{
@@ -57,6 +60,11 @@ pub(super) struct Fifo {
 struct Queue {
     /// Waiting for a grace period, whose ticket is in `callback_head.func`.
     callbacks: Fifo,
+    /// Waiting for the grace period `rcu_ticket` of the RCU domain; `callback_head.func` is to be called.
+    rcu: Fifo,
+    rcu_ticket: Ticket,
+    /// As `rcu`, but later: waiting for one that has not begun.
+    rcu_later: Fifo,
     /// Not waiting for anything; `callback_head.func` is to be called.
     work: Fifo,
     /// Callbacks with this ticket or an older one may run: their grace period is over.
@@ -79,6 +87,8 @@ struct Queue {
 
 /// How often an idle worker looks again before it sleeps: some tens of microseconds.
 const LINGER: usize = 100;
+/// How often it lets others run before it looks whether more calls have come; and how often it does so at most.
+const GATHER: (usize, usize) = (40, 4);
 
 /// Something to run.
 enum Item {
@@ -91,15 +101,25 @@ thread_local! {
     static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// What calls have left, last first; linked through `callback_head.next`. In a cache line that the worker seldom touches.
+#[repr(align(128))]
+#[derive(Debug)]
+struct Inbox(AtomicPtr<callback_head>);
+
+/// The inbox is empty, and whoever puts something there has to wake the worker, or to start it.
+const ASLEEP: *mut callback_head = ptr::without_provenance_mut(1);
+
 /// The worker and its queue.
 #[derive(Debug)]
 pub struct Worker {
+    inbox: Inbox,
     queue: Lock<Queue>,
     /// The worker sleeps here.
     idle: WaitQueue,
     /// Those who wait for `finished` or for `running` to change sleep here.
     done: WaitQueue,
     domain: &'static Srcu,
+    rcu: &'static Srcu<RCU>,
     ops: WorkerOps,
     /// Counts, under the queue's lock, what the worker has to look at.
     arrivals: AtomicU64,
@@ -129,6 +149,14 @@ impl Fifo {
         self.last = head;
     }
 
+    /// Puts all of `other` behind what is here.
+    fn append(&mut self, other: &mut Self) {
+        while let Some(head) = other.pop() {
+            // SAFETY: Just taken out, hence valid and in no queue.
+            unsafe { self.push(head) };
+        }
+    }
+
     pub(super) fn pop(&mut self) -> Option<*mut callback_head> {
         let head = self.first;
         if head.is_null() {
@@ -156,6 +184,9 @@ impl Fifo {
 impl Queue {
     const EMPTY: Self = Self {
         callbacks: Fifo::EMPTY,
+        rcu: Fifo::EMPTY,
+        rcu_ticket: Ticket(0),
+        rcu_later: Fifo::EMPTY,
         work: Fifo::EMPTY,
         ripe: Ticket(0),
         queued: 0,
@@ -167,9 +198,14 @@ impl Queue {
         thread: None,
     };
 
+    /// Nothing is queued.
+    fn is_empty(&self) -> bool {
+        self.work.is_empty() && self.callbacks.is_empty() && self.rcu.is_empty()
+    }
+
     /// Is something queued that nobody serves?
     fn is_stranded(&self) -> bool {
-        !(self.served || self.work.is_empty() && self.callbacks.is_empty())
+        !self.served && !self.is_empty()
     }
 
     /// Takes out what can run now.
@@ -190,12 +226,14 @@ fn ticket_word(head: *mut callback_head) -> *mut u64 {
 
 impl Worker {
     /// A worker that has not been started.
-    pub const fn new(domain: &'static Srcu, ops: WorkerOps) -> Self {
+    pub const fn new(domain: &'static Srcu, rcu: &'static Srcu<RCU>, ops: WorkerOps) -> Self {
         Self {
+            inbox: Inbox(AtomicPtr::new(ASLEEP)),
             queue: Lock::new(Queue::EMPTY),
             idle: WaitQueue::new(),
             done: WaitQueue::new(),
             domain,
+            rcu,
             ops,
             arrivals: AtomicU64::new(0),
         }
@@ -209,11 +247,88 @@ impl Worker {
         let ticket = self.domain.begin();
         // SAFETY: The caller gives us `head`; the word is a pointer's and takes a number of its size.
         unsafe { ticket_word(head).write(ticket.0) };
+        // ORDERING: Relaxed: a guess, which the exchange checks.
+        let mut last = self.inbox.0.load(Ordering::Relaxed);
+        loop {
+            let next = if last == ASLEEP {
+                ptr::null_mut()
+            } else {
+                last
+            };
+            // SAFETY: The caller gives us `head`.
+            unsafe { (*head).next = next };
+            // ORDERING: Release pairs with the Acquire in `empty_inbox`; Relaxed: a failed one is tried again.
+            let exchanged =
+                self.inbox
+                    .0
+                    .compare_exchange(last, head, Ordering::Release, Ordering::Relaxed);
+            match exchanged {
+                Ok(_) => break,
+                Err(other) => last = other,
+            }
+        }
+        if last == ASLEEP {
+            self.kick();
+        }
+    }
+
+    /// Has `head.func` called with `head` after all readers of the RCU domain that are inside now have left. Never sleeps.
+    ///
+    /// # Safety
+    /// `head` is in no queue and stays valid until its function is called, and `func` is set.
+    pub unsafe fn call_rcu(&'static self, head: *mut callback_head) {
         self.enqueue(|queue| {
-            queue.queued += 1;
-            // SAFETY: The caller's promise.
-            unsafe { queue.callbacks.push(head) };
+            if queue.rcu.is_empty() {
+                queue.rcu_ticket = self.rcu.begin();
+                // SAFETY: The caller's promise.
+                unsafe { queue.rcu.push(head) };
+            } else {
+                // SAFETY: As above.
+                unsafe { queue.rcu_later.push(head) };
+            }
         });
+    }
+
+    /// Moves what calls have left from the inbox to the queue. Says whether there was anything. The lock is held.
+    fn empty_inbox(&self, queue: &mut Queue) -> bool {
+        // ORDERING: Relaxed: only whether it is worth the exchange.
+        let last = self.inbox.0.load(Ordering::Relaxed);
+        if last.is_null() || last == ASLEEP {
+            return false;
+        }
+        // ORDERING: Acquire pairs with the Release in `call`. What others have put there since comes along by its chain of
+        // exchanges.
+        let mut last = self.inbox.0.swap(ptr::null_mut(), Ordering::Acquire);
+        let mut first = ptr::null_mut::<callback_head>();
+        while !last.is_null() {
+            // SAFETY: Left there by `call`, hence valid.
+            let before = unsafe { core::mem::replace(&mut (*last).next, first) };
+            (first, last) = (last, before);
+        }
+        let mut arrived = Fifo { first, last: first };
+        while let Some(head) = arrived.pop() {
+            queue.queued += 1;
+            // SAFETY: Just taken out, hence valid and in no queue.
+            unsafe { queue.callbacks.push(head) };
+        }
+        true
+    }
+
+    fn is_inbox_empty(&self) -> bool {
+        // ORDERING: Relaxed: a hint.
+        self.inbox.0.load(Ordering::Relaxed).is_null()
+    }
+
+    /// From now on the next call wakes whoever serves. False if one has come already. The lock is held.
+    fn has_inbox_asleep(&self) -> bool {
+        // ORDERING: Relaxed: nothing is read that a call has left.
+        let exchanged = self.inbox.0.compare_exchange(
+            ptr::null_mut(),
+            ASLEEP,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        matches!(exchanged, Ok(_) | Err(ASLEEP))
     }
 
     /// Has `head.func` called with `head` on the worker's thread, once [`Worker::kick`] is called. Never sleeps.
@@ -260,7 +375,7 @@ impl Worker {
         self.idle.wake_all(self.queue.lock(), IDLE);
     }
 
-    /// There is something new for the worker to look at. The lock is held.
+    /// There is something for the worker to look at, or somebody who waits for it. The lock is held.
     fn announce_arrival(&self) {
         // ORDERING: Relaxed: changed under the lock; without it, a hint.
         let arrivals = self.arrivals.load(Ordering::Relaxed);
@@ -270,7 +385,9 @@ impl Worker {
 
     /// The number that [`Worker::barrier`] wants: everything that is owed so far.
     pub fn queued(&self) -> u64 {
-        self.queue.lock().queued
+        let mut queue = self.queue.lock();
+        self.empty_inbox(&mut queue);
+        queue.queued
     }
 
     /// Waits until every callback that was queued when `queued()` returned `target` is over.
@@ -284,6 +401,7 @@ impl Worker {
         let mut queue = self.queue.lock();
         while !is_done(&queue) || queue.is_stranded() && wanted(&queue) {
             if queue.served {
+                self.announce_arrival();
                 queue = self.done.wait(queue, FREE);
             } else {
                 queue.served = true;
@@ -301,6 +419,9 @@ impl Worker {
 
     /// Stops serving: whoever waits for something takes over.
     fn leave_to_others<'a>(&'a self, mut queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
+        while !self.has_inbox_asleep() {
+            self.empty_inbox(&mut queue);
+        }
         queue.served = false;
         self.done.wake_all(queue, FREE);
         self.queue.lock()
@@ -318,35 +439,116 @@ impl Worker {
         wanted: impl Fn(&Queue) -> bool,
     ) -> LockGuard<'a, Queue> {
         while wanted(&queue) {
-            queue = match (queue.next(), queue.callbacks.tickets()) {
-                (Some(item), _) => self.run(queue, item),
-                (None, Some((first, last))) => self.ripen(queue, first, last),
-                (None, None) => self.rest(queue),
+            queue = match queue.next() {
+                Some(item) => self.run(queue, item),
+                None => {
+                    if self.empty_inbox(&mut queue) {
+                        queue = self.gather(queue);
+                    }
+                    if queue.is_empty() {
+                        self.rest(queue)
+                    } else {
+                        self.ripen(queue)
+                    }
+                }
             };
         }
         queue
     }
 
-    /// Nothing can run, but callbacks are owed: finds out which of them may run, or sleeps until one may.
-    fn ripen<'a>(
-        &'a self,
-        queue: LockGuard<'a, Queue>,
-        first: Ticket,
-        last: Ticket,
-    ) -> LockGuard<'a, Queue> {
+    /// Calls have come: waits a moment, as long as more come. One grace period then serves them all; it interrupts who calls.
+    fn gather<'a>(&'a self, queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
+        if cfg!(loom) {
+            return queue;
+        }
+        // ORDERING: Relaxed, here and below: hints.
+        let seen = self.arrivals.load(Ordering::Relaxed);
+        drop(queue);
+        let (rounds, looks) = GATHER;
+        for _ in 0..looks {
+            let last = self.inbox.0.load(Ordering::Relaxed);
+            self.linger(rounds, seen, || true);
+            if self.inbox.0.load(Ordering::Relaxed) == last {
+                break;
+            }
+        }
+        let mut queue = self.queue.lock();
+        self.empty_inbox(&mut queue);
+        queue
+    }
+
+    /// Lets others run, `rounds` times, unless something is announced, while `waits`. Not where a test watches who is awake.
+    fn linger(&self, rounds: usize, seen: u64, waits: impl Fn() -> bool) {
+        let rounds = if cfg!(loom) || hook::is_installed() {
+            0
+        } else {
+            rounds
+        };
+        for _ in 0..rounds {
+            // ORDERING: Relaxed: a hint; what it is about is read under the lock.
+            if self.arrivals.load(Ordering::Relaxed) != seen || !waits() {
+                break;
+            }
+            yield_now();
+        }
+    }
+
+    /// Callbacks are owed: finds out which of them may run, or sleeps until one may.
+    fn ripen<'a>(&'a self, queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
+        let walks = queue.callbacks.tickets();
+        let rcu = (!queue.rcu.is_empty()).then_some(queue.rcu_ticket);
         // Without the lock: a grace period has a system call to make.
         drop(queue);
-        // The newest need not have the youngest ticket: tickets are drawn before the lock is taken.
-        let over = [last.max(first), first]
-            .into_iter()
-            .find(|ticket| self.domain.is_over(*ticket));
+        // The newest need not have the youngest ticket: tickets are drawn before the place in the queue.
+        let over = walks.and_then(|(first, last)| {
+            let tickets = [last.max(first), first];
+            tickets
+                .into_iter()
+                .find(|ticket| self.domain.is_over(*ticket))
+        });
+        let rcu_over = rcu.is_some_and(|ticket| self.rcu.is_over(ticket));
         let mut queue = self.queue.lock();
         if let Some(ticket) = over {
             queue.ripe = queue.ripe.max(ticket);
-        } else if queue.work.is_empty() && !queue.stop && !self.domain.is_over_or_watched(first) {
-            return self.idle.wait(queue, GRACE_PERIOD);
         }
-        queue
+        if rcu_over {
+            self.end_rcu(&mut queue);
+        }
+        let runs = over.is_some() || rcu_over || !queue.work.is_empty() || queue.stop;
+        if runs || !self.sleeps_until_poked(&queue, walks.map(|(first, _)| first), rcu) {
+            return queue;
+        }
+        self.idle.wait(queue, GRACE_PERIOD)
+    }
+
+    /// The grace period of the RCU domain's callbacks is over: they are work; those that came later get one of their own.
+    fn end_rcu(&self, queue: &mut Queue) {
+        let Queue { rcu, work, .. } = queue;
+        work.append(rcu);
+        let Queue { rcu, rcu_later, .. } = queue;
+        rcu.append(rcu_later);
+        if !queue.rcu.is_empty() {
+            queue.rcu_ticket = self.rcu.begin();
+        }
+    }
+
+    /// Will someone wake the worker when there is something to do for it: the readers that these tickets wait for, and whoever
+    /// comes with something new? What waits for walks behind the first ticket is no news. The lock is held.
+    fn sleeps_until_poked(
+        &self,
+        queue: &Queue,
+        walks: Option<Ticket>,
+        rcu: Option<Ticket>,
+    ) -> bool {
+        if walks.is_none() && (!queue.callbacks.is_empty() || !self.has_inbox_asleep()) {
+            return false;
+        }
+        if rcu.is_none() && !queue.rcu.is_empty() {
+            return false;
+        }
+        let walks_over = walks.is_some_and(|ticket| self.domain.is_over_or_watched(ticket));
+        let rcu_over = rcu.is_some_and(|ticket| self.rcu.is_over_or_watched(ticket));
+        !walks_over && !rcu_over
     }
 
     /// There is nothing to do: stays awake for a moment, so that a burst of puts wakes it once, then sleeps.
@@ -354,21 +556,10 @@ impl Worker {
         // ORDERING: Relaxed: a hint; what it is about is read under the lock.
         let seen = self.arrivals.load(Ordering::Relaxed);
         drop(queue);
-        let lingers = if cfg!(loom) || hook::is_installed() {
-            0
-        } else {
-            LINGER
-        };
-        for _ in 0..lingers {
-            // ORDERING: Relaxed: as above.
-            if self.arrivals.load(Ordering::Relaxed) != seen {
-                break;
-            }
-            yield_now();
-        }
+        self.linger(LINGER, seen, || self.is_inbox_empty());
         let queue = self.queue.lock();
-        // ORDERING: Relaxed: changed under the lock.
-        if self.arrivals.load(Ordering::Relaxed) == seen {
+        // A barrier may have emptied the inbox meanwhile.
+        if queue.is_empty() && !queue.stop && self.has_inbox_asleep() {
             self.idle.wait(queue, IDLE)
         } else {
             queue
@@ -417,6 +608,7 @@ impl Worker {
     pub unsafe fn release_in_child(&self, drop_if: impl Fn(*mut callback_head) -> bool) {
         // SAFETY: Held since `hold_for_fork`; the child has one thread.
         let queue = unsafe { self.queue.data() };
+        self.empty_inbox(queue);
         let mut kept = Fifo::EMPTY;
         while let Some(head) = queue.callbacks.pop() {
             if drop_if(head) {
@@ -431,6 +623,7 @@ impl Worker {
             queue.finished += u64::from(queue.running && queue.running_callback);
             queue.running = false;
             queue.served = false;
+            self.has_inbox_asleep();
         }
         queue.thread = None;
         self.idle.forget_sleepers();
@@ -442,7 +635,8 @@ impl Worker {
     /// At exit: ends the thread if it is idle.
     pub fn stop_if_idle(&self) {
         let mut queue = self.queue.lock();
-        let idle = queue.work.is_empty() && queue.callbacks.is_empty() && !queue.running;
+        self.empty_inbox(&mut queue);
+        let idle = queue.is_empty() && !queue.running;
         let Some(thread) = queue.thread.take_if(|_| idle) else {
             return;
         };

@@ -24,10 +24,10 @@ const THREADS: usize = if cfg!(loom) { 8 } else { 1 << 17 };
 /// Records that are looked at before a fresh one is taken.
 const PROBES: usize = if cfg!(loom) { 1 } else { 16 };
 /// Address spaces on which one thread can have ranges in flight and find them again after fork.
-const FLIGHTS: usize = if cfg!(loom) { 2 } else { 8 };
+const FLIGHTS: usize = if cfg!(loom) { 2 } else { 6 };
 
 /// Kinds of read sections that are known by threads' records (`srcu::Srcu`).
-const SECTIONS: usize = 3;
+const SECTIONS: usize = 4;
 
 /// The read section of one kind that a thread is in.
 #[repr(C)]
@@ -37,6 +37,8 @@ pub struct Section {
     pub number: AtomicU64,
     /// Somebody waits for that section.
     pub awaited: AtomicU32,
+    /// Sections inside of the outermost one, where they are counted. The thread's own.
+    pub depth: AtomicU32,
 }
 
 impl Section {
@@ -44,6 +46,7 @@ impl Section {
         Self {
             number: AtomicU64::new(0),
             awaited: AtomicU32::new(0),
+            depth: AtomicU32::new(0),
         }
     }
 }
@@ -75,7 +78,7 @@ sync::global! {
 
 /// The calling thread's record, if it has one.
 #[inline(always)]
-pub(super) fn own() -> Option<&'static Record> {
+pub fn own() -> Option<&'static Record> {
     let own = words::record().cast_const().cast::<Record>();
     // SAFETY: A record of the array, which `attach` noted; or NULL.
     unsafe { own.as_ref() }
@@ -243,6 +246,8 @@ impl Record {
             flight.store(0, Ordering::Relaxed);
         }
         for section in &self.sections {
+            // ORDERING: Relaxed: the owner's alone.
+            section.depth.store(0, Ordering::Relaxed);
             // ORDERING: Relaxed: a hint that costs its owner a look.
             section.awaited.store(0, Ordering::Relaxed);
         }
