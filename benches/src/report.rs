@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use crate::expected::{self, SLACK};
 use crate::harness::Race;
 use crate::plot::Plot;
 
@@ -63,16 +64,40 @@ impl Target {
             }
     }
 
+    /// Is `value` at most half as bad again as `figure`?
+    fn is_like(&self, figure: f64) -> bool {
+        match self.goal {
+            Goal::AtMost(_) => self.value <= figure * SLACK,
+            Goal::AtLeast(_) => self.value >= figure / SLACK,
+            Goal::Exactly(_) => self.value <= figure,
+        }
+    }
+
+    /// PASS; MISS, for a reason that is known; or FAIL.
+    fn verdict(&self, slack: f64) -> Verdict {
+        let expected = expected::of(self.id, &self.what);
+        match expected {
+            _ if self.passes(1.0) => Verdict::Pass,
+            Some(expected) if self.void.is_none() && self.is_like(expected.figure) => Verdict::Miss,
+            Some(_) => Verdict::Fail,
+            None if self.passes(slack) => Verdict::Pass,
+            None => Verdict::Fail,
+        }
+    }
+
     fn limit(&self) -> f64 {
         match self.goal {
             Goal::AtMost(goal) | Goal::AtLeast(goal) | Goal::Exactly(goal) => goal,
         }
     }
 
-    /// Reasons to fail, and remarks.
+    /// Reasons to fail, reasons to miss, and remarks.
     fn notes(&self) -> String {
-        let remark = (!self.note.is_empty()).then_some(&self.note);
-        let notes = self.void.iter().chain(remark);
+        let remark = (!self.note.is_empty()).then(|| self.note.clone());
+        let expected = expected::of(self.id, &self.what).filter(|_| !self.passes(1.0));
+        let expected =
+            expected.map(|e| format!("explained: {}; {} recorded", e.reason, number(e.figure)));
+        let notes = self.void.clone().into_iter().chain(expected).chain(remark);
         notes.map(|note| format!(" ({note})")).collect()
     }
 
@@ -93,9 +118,26 @@ impl Target {
                 ""
             },
             number(self.limit()),
-            if self.passes(slack) { "PASS" } else { "FAIL" }
+            self.verdict(slack).name()
         );
         line + &self.notes()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Verdict {
+    Pass,
+    Miss,
+    Fail,
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "PASS",
+            Self::Miss => "MISS",
+            Self::Fail => "FAIL",
+        }
     }
 }
 
@@ -165,14 +207,15 @@ impl Report {
         for target in &self.targets {
             println!("{}", target.line(slack));
         }
-        let failed = self
-            .targets
-            .iter()
-            .filter(|target| !target.passes(slack))
-            .count();
+        let count = |verdict| {
+            let targets = self.targets.iter();
+            targets.filter(|t| t.verdict(slack) == verdict).count()
+        };
+        let failed = count(Verdict::Fail);
         println!(
-            "{} passed, {failed} failed, {} skipped",
-            self.targets.len() - failed,
+            "{} passed, {} missed for a reason that is explained, {failed} failed, {} skipped",
+            count(Verdict::Pass),
+            count(Verdict::Miss),
             self.skipped.len()
         );
         failed
@@ -271,7 +314,7 @@ impl Report {
             } else {
                 ""
             };
-            let verdict = if target.passes(1.0) { "PASS" } else { "FAIL" };
+            let verdict = target.verdict(1.0).name();
             let notes = target.notes();
             let _ = writeln!(
                 out,
