@@ -4,6 +4,7 @@
  * This program has malloc() and mmap() of its own, which the library is bound to as well.
  */
 #include "test.h"
+#include <mmu_notifier/stage.h>
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t),
 	*__libc_memalign(size_t, size_t);
@@ -216,6 +217,39 @@ TEST(events_of_a_new_thread_allocate_nothing)
 {
 	set_up(4);
 	join(spawn(first_events, NULL));
+}
+
+static bool stop(struct mmu_notifier_live_range *range, const struct mmu_notifier_range *event, unsigned long seq)
+{
+	(void)event;
+	mmu_interval_set_seq(&range->interval, seq);
+	return true;
+}
+
+static void release_and_allocate(struct mmu_notifier_live_range *range)
+{
+	(void)range;
+	free(malloc(100));
+}
+
+/* The invalidate stage, the queue, the wait for the release stage. */
+TEST(an_event_of_a_staged_range_allocates_nothing)
+{
+	static const struct mmu_notifier_live_range_ops ops = { .invalidate = stop, .release = release_and_allocate };
+	struct mmu_notifier_live_range ranges[8];
+	struct mmu_notifier_range event;
+
+	set_up(0);
+	for (int n = 0; n < 8; n++)
+		ASSERT_EQ(mmu_notifier_live_range_insert(&ranges[n], mm, 0x1000UL * n, 0x1000, &ops,
+							 n % 2 ? 20000 : 0), 0);
+	event = make_range(mm, 0, 0x8000);
+	hold(mm);
+	NO_ALLOCATION(mmu_notifier_invalidate_range_start(&event));
+	NO_ALLOCATION(mmu_notifier_invalidate_range_end(&event));
+	let_go(mm);
+	for (int n = 0; n < 8; n++)
+		ASSERT(!mmu_notifier_live_range_remove(&ranges[n]));
 }
 
 TEST(read_begin_allocates_nothing)

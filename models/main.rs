@@ -7,6 +7,7 @@ mod busy;
 mod grace;
 mod locks;
 mod space;
+mod stage;
 mod tools;
 
 use std::time::Instant;
@@ -14,10 +15,16 @@ use std::time::Instant;
 use tools::Model;
 
 fn models() -> Vec<&'static Model> {
-    [locks::MODELS, grace::MODELS, busy::MODELS, space::MODELS]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        locks::MODELS,
+        grace::MODELS,
+        busy::MODELS,
+        space::MODELS,
+        stage::MODELS,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() {

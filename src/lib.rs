@@ -25,9 +25,10 @@ pub mod dispatch;
 pub mod explore;
 pub mod index;
 pub mod interval;
-#[cfg(not(loom))]
+#[cfg_attr(loom, path = "live/model.rs")]
 pub mod live;
 pub mod mm;
+#[cfg(not(loom))]
 pub mod replay;
 pub mod report;
 pub mod srcu;

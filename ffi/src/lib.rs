@@ -17,6 +17,7 @@ pub mod notifier;
 pub mod rcu;
 pub mod reference;
 pub mod report;
+pub mod stage;
 pub mod support;
 pub mod version;
 pub mod versions;

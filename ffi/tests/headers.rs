@@ -22,6 +22,8 @@ struct Header {
     ahead: &'static [&'static str],
     /// For which kernels it says anything, as a condition of the preprocessor after `mmu_notifier/kernel.h`; "" for all.
     only_if: &'static str,
+    /// What follows its items.
+    behind: &'static str,
     /// One line on what it is.
     about: &'static str,
 }
@@ -35,6 +37,7 @@ impl Header {
         renames: &[],
         ahead: &[],
         only_if: "",
+        behind: "",
         about: "",
     };
 }
@@ -135,6 +138,7 @@ const HEADERS: &[Header] = &[
         ahead: &["struct vm_area_struct;"],
         only_if: "MMU_NOTIFIER_KERNEL < 0x060300",
         about: "What kernels 5.14 to 6.2 lay out in a way of their own.",
+        ..Header::NONE
     },
     Header {
         path: "include/mmu_notifier/abi/structs_6_3.h",
@@ -249,6 +253,20 @@ const HEADERS: &[Header] = &[
         ..Header::NONE
     },
     Header {
+        path: "include/mmu_notifier/stage.h",
+        sources: &["src/live/stage/range.rs", "ffi/src/stage.rs"],
+        includes: &["linux/mmu_notifier.h", "mmu_notifier/abi/versions.h"],
+        ahead: &["struct mmu_notifier_live_range;"],
+        behind: "#if MMU_NOTIFIER_KERNEL < 0x060300\n\
+                 /* The event of `invalidate` is another struct: the library is told. */\n\
+                 #define mmu_notifier_live_range_insert(range, mm, start, length, ops, timeout_ms) \\\n\
+                 \tmmu_notifier_abi_live_range_insert(range, mm, start, length, ops, timeout_ms, \\\n\
+                 \t\t\t\t\t   MMU_NOTIFIER_ABI)\n\
+                 #endif",
+        about: "Ranges of memory with two stages: what has to happen before a change, and what may take longer.",
+        ..Header::NONE
+    },
+    Header {
         path: "include/mmu_notifier/wait.h",
         sources: &["src/sync/hook.rs", "ffi/src/wait.rs"],
         about: "Who sleeps in the library, on what, and who wakes them: for tests and explorers.",
@@ -342,10 +360,12 @@ fn after_includes(header: &Header) -> String {
     text
 }
 
-/// Puts what a header declares behind its condition.
+/// Puts what a header declares behind its condition, and what follows it inside the include guard.
 fn guarded(header: &Header, text: &str) -> String {
     if header.only_if.is_empty() {
-        return text.to_owned();
+        let end = text.rfind("#endif").expect("an include guard");
+        let (declared, guard) = text.split_at(end);
+        return format!("{declared}{}\n\n{guard}", header.behind);
     }
     let define = text.find("#define MMU_NOTIFIER").expect("an include guard");
     let start = define + text[define..].find('\n').expect("a line") + 1;

@@ -40,9 +40,13 @@ enum mmu_notifier_wait_reason {
 	 */
 	MMU_NOTIFIER_WAIT_FREE = 6,
 	/**
-	 * The library's worker: it has nothing to do.
+	 * A thread of the library's own: it has nothing to do.
 	 */
 	MMU_NOTIFIER_WAIT_IDLE = 7,
+	/**
+	 * A thread that changes memory: the release stage of a range. The only sleep that has a time-out.
+	 */
+	MMU_NOTIFIER_WAIT_RELEASE = 8,
 };
 
 /**

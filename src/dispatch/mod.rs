@@ -187,7 +187,7 @@ impl Range {
     }
 
     /// Calls `callback` with the object for callbacks of 5.14 to 6.2.
-    fn with_5_14<T>(&self, callback: impl FnOnce(*const mmu_notifier_range_5_14) -> T) -> T {
+    pub fn with_5_14<T>(&self, callback: impl FnOnce(*const mmu_notifier_range_5_14) -> T) -> T {
         if !self.legacy.is_null() {
             return callback(self.legacy);
         }

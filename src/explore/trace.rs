@@ -209,6 +209,7 @@ pub(super) const fn awaited(reason: WaitReason) -> &'static str {
         WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD => "a grace period",
         WaitReason::MMU_NOTIFIER_WAIT_FREE => "free_notifier calls that are owed",
         WaitReason::MMU_NOTIFIER_WAIT_IDLE => "work",
+        WaitReason::MMU_NOTIFIER_WAIT_RELEASE => "the release stage of a range",
     }
 }
 

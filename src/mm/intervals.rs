@@ -143,6 +143,18 @@ fn watch(mm: *mut mm_struct, start: c_ulong, length: c_ulong) -> bool {
     last.is_some()
 }
 
+/// Is `interval_sub` inserted into `mm`? Reads nothing of it.
+///
+/// # Safety
+/// `mm` is valid.
+pub unsafe fn is_inserted(
+    interval_sub: *const mmu_interval_notifier,
+    mm: *const mm_struct,
+) -> bool {
+    // SAFETY: The caller's promise.
+    unsafe { subscriptions::of(mm) }.is_some_and(|own| own.intervals.contains(interval_sub))
+}
+
 /// Removes `interval_sub`; sleeps while a busy period may still call it. Afterwards its memory is the caller's.
 ///
 /// # Errors

@@ -47,7 +47,7 @@ pub use events::{
     test_young,
 };
 pub use intervals::{
-    Request, has_intervals, insert, insert_locked, interval_state, read_begin, remove,
+    Request, has_intervals, insert, insert_locked, interval_state, is_inserted, read_begin, remove,
 };
 pub use lifetime::{
     mm_alloc, mmdrop, mmget, mmget_not_zero, mmgrab, mmput, mmput_async, subscriptions_destroy,
@@ -57,6 +57,7 @@ pub use notifiers::{
     get_locked, on_worker, put, register, register_locked, synchronize, unregister,
 };
 pub use producers::{clears, madvise, mmap, mprotect, mremap, munmap};
+pub use registry::process_mm;
 pub use task::{current, get_task_mm, kthread_unuse_mm, kthread_use_mm};
 pub use watched::{WATCHED, Watched};
 

@@ -50,7 +50,7 @@ pub(super) const fn new_mm() -> mm_struct {
 }
 
 /// The process's own mm.
-pub(super) fn process_mm() -> *mut mm_struct {
+pub fn process_mm() -> *mut mm_struct {
     PROCESS.0.get()
 }
 

@@ -27,8 +27,10 @@ pub enum mmu_notifier_wait_reason {
     MMU_NOTIFIER_WAIT_GRACE_PERIOD = 5,
     /// mmu_notifier_synchronize(): free_notifier calls that are owed (DV-5).
     MMU_NOTIFIER_WAIT_FREE = 6,
-    /// The library's worker: it has nothing to do.
+    /// A thread of the library's own: it has nothing to do.
     MMU_NOTIFIER_WAIT_IDLE = 7,
+    /// A thread that changes memory: the release stage of a range. The only sleep that has a time-out.
+    MMU_NOTIFIER_WAIT_RELEASE = 8,
 }
 pub use mmu_notifier_wait_reason as WaitReason;
 

@@ -4,7 +4,9 @@
 //! `std::sync`, `core::sync` or a futex, so that the room can be swapped for a model checker's.
 //!
 //! Invariants
-//! * A sleep is a futex wait without a time-out: a sleeper costs nothing and no timer decides anything.
+//! * A sleep is a futex wait without a time-out: a sleeper costs nothing and no timer decides anything. The one deviation is
+//!   [`WaitQueue::wait_until`], for `live::stage`: a thread that unmaps memory waits for a driver's release stage, and a driver
+//!   that hangs must not hang the program. A time-out there decides nothing in silence: the epoch rises.
 //! * Every sleep is announced by `wait_begin` and `wait_end`, every wake by `wake` ([`hook`]).
 //! * Nothing here allocates.
 //! * With `--cfg loom` (models/README.md) `model` stands in for core, libc and std; the locks above it stay as they are.
@@ -50,6 +52,7 @@ pub use wait::WaitQueue;
 
 #[cfg(not(loom))]
 mod door {
+    pub use super::futex::Deadline;
     pub use super::thread::{Thread, is_alive, own_id, start, yield_now};
     pub(super) use core::cell::UnsafeCell;
     pub use core::sync::atomic::{
@@ -70,8 +73,8 @@ mod door {
 mod door {
     pub(super) use super::model::UnsafeCell;
     pub use super::model::{
-        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Thread, is_alive,
-        own_id, start, yield_now,
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Deadline, Thread,
+        is_alive, own_id, start, yield_now,
     };
 
     macro_rules! global {
@@ -87,8 +90,8 @@ mod door {
 use door::UnsafeCell;
 pub(crate) use door::global;
 pub use door::{
-    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Thread, is_alive, own_id,
-    start, yield_now,
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Deadline, Thread,
+    is_alive, own_id, start, yield_now,
 };
 #[cfg(loom)]
 pub use model::fence;

@@ -2,7 +2,7 @@
 
 use super::hook::{self, WaitReason};
 use super::lock::LockGuard;
-use super::{AtomicU32, Ordering, futex};
+use super::{AtomicU32, Deadline, Ordering, futex};
 
 /// Threads that wait for a state to change. All of them are woken, and each looks again.
 #[derive(Debug, Default)]
@@ -26,6 +26,34 @@ impl WaitQueue {
     ///
     /// The caller looks at its condition in a loop, under the lock.
     pub fn wait<'a, T>(&self, guard: LockGuard<'a, T>, reason: WaitReason) -> LockGuard<'a, T> {
+        self.sleep(guard, reason, |seen| {
+            futex::wait(&self.wakes, seen);
+            false
+        })
+        .0
+    }
+
+    /// As [`WaitQueue::wait`], but no longer than until `deadline`. Says whether that has passed; the caller looks at its
+    /// condition all the same.
+    pub fn wait_until<'a, T>(
+        &self,
+        guard: LockGuard<'a, T>,
+        reason: WaitReason,
+        deadline: &Deadline,
+    ) -> (LockGuard<'a, T>, bool) {
+        self.sleep(guard, reason, |seen| {
+            futex::wait_until(&self.wakes, seen, deadline)
+        })
+    }
+
+    /// `nap` sleeps while the number of wakes is the given one, and says whether that is enough.
+    #[inline]
+    fn sleep<'a, T>(
+        &self,
+        guard: LockGuard<'a, T>,
+        reason: WaitReason,
+        nap: impl Fn(u32) -> bool,
+    ) -> (LockGuard<'a, T>, bool) {
         let lock = guard.lock();
         // ORDERING: Relaxed: read and changed under the lock only. A change after this read is seen by the futex, or its wake
         // finds this thread asleep.
@@ -35,15 +63,16 @@ impl WaitQueue {
         drop(guard);
         let queue = core::ptr::from_ref(self).cast();
         let _slept = hook::wait_begin(queue, reason);
+        let mut expired = false;
         // ORDERING: Relaxed: the condition is read under the lock, which orders it.
-        while self.wakes.load(Ordering::Relaxed) == seen {
-            futex::wait(&self.wakes, seen);
+        while !expired && self.wakes.load(Ordering::Relaxed) == seen {
+            expired = nap(seen);
         }
         hook::wait_end(queue, reason);
         let guard = lock.lock();
         // ORDERING: Relaxed: under the lock.
         self.sleepers.fetch_sub(1, Ordering::Relaxed);
-        guard
+        (guard, expired)
     }
 
     /// Releases the lock, under which the state was changed, and wakes everybody.

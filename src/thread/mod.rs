@@ -38,6 +38,8 @@ pub enum Kind {
     Free,
     /// Other work of the worker: a driver's call_srcu callback, the end of an address space.
     Work,
+    /// The second stage of a range (`live::stage`): its release, or its done.
+    Stage,
 }
 
 /// What a frame runs.
@@ -151,6 +153,11 @@ pub fn inside_callback() -> Option<&'static CStr> {
 /// Does this thread run a callback of a change or of an event, which may not change memory itself? Not: one that the worker runs.
 pub fn inside_event() -> bool {
     innermost(|frame| matches!(frame.callbacks.kind, Kind::Chain | Kind::Interval)).is_some()
+}
+
+/// The callback of a second stage, if any, that this thread is running.
+pub fn inside_stage() -> Option<&'static CStr> {
+    innermost(|frame| frame.callbacks.kind == Kind::Stage)
 }
 
 /// The callback, if any, that this thread runs as the library's worker: a wait for the worker would be one for itself.

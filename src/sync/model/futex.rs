@@ -20,7 +20,74 @@ pub(super) struct Sleepers {
 
 struct Sleeper {
     thread: loom::thread::Thread,
+    /// Ends its sleep when the time is over.
+    timed: bool,
     woken: Cell<bool>,
+    expired: Cell<bool>,
+}
+
+/// The moment at which [`expire`] is called, if it is: time passes when a model says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline;
+
+impl Deadline {
+    /// As the real one.
+    pub fn after(_milliseconds: u32) -> Self {
+        Self
+    }
+
+    /// As the real one.
+    pub fn to_words(self) -> [u64; 2] {
+        [0; 2]
+    }
+
+    /// As the real one.
+    pub fn from_words(_words: [u64; 2]) -> Self {
+        Self
+    }
+}
+
+/// The time of an execution.
+#[derive(Default)]
+pub(super) struct Clock {
+    /// Looking at the clock is an operation of this object, so that loom tries the orders.
+    order: Option<Rc<loom::sync::atomic::AtomicU64>>,
+    is_over: bool,
+}
+
+/// A step of the clock: another thread may come first.
+fn tick() {
+    let known = with(|execution| execution.clock.order.clone()).flatten();
+    let order = known.unwrap_or_else(|| {
+        let fresh = Rc::new(atomic::anonymous().expect("inside a model"));
+        with(|execution| execution.clock.order = Some(Rc::clone(&fresh)));
+        fresh
+    });
+    let _ = order.compare_exchange(u64::MAX, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+fn time_is_over() -> bool {
+    with(|execution| execution.clock.is_over).unwrap_or(false)
+}
+
+/// Every deadline has passed.
+pub fn expire() {
+    tick();
+    let queues = with(|execution| {
+        execution.clock.is_over = true;
+        execution.sleepers.values().cloned().collect::<Vec<_>>()
+    });
+    for sleepers in queues.into_iter().flatten() {
+        let queue = sleepers.queue.take();
+        let (timed, others): (VecDeque<_>, _) =
+            queue.into_iter().partition(|sleeper| sleeper.timed);
+        sleepers.queue.replace(others);
+        for sleeper in timed {
+            sleeper.expired.set(true);
+            sleeper.woken.set(true);
+            sleeper.thread.unpark();
+        }
+    }
 }
 
 fn sleepers(address: usize) -> Option<Rc<Sleepers>> {
@@ -45,23 +112,39 @@ impl Sleepers {
 
 /// Sleeps while `word` holds `expected`.
 pub(in crate::sync) fn wait(word: &AtomicU32, expected: u32) {
+    sleep(word, expected, false);
+}
+
+/// As [`wait`], but no longer than until the time is over. Says whether it is.
+pub(in crate::sync) fn wait_until(word: &AtomicU32, expected: u32, _deadline: &Deadline) -> bool {
+    tick();
+    sleep(word, expected, true)
+}
+
+fn sleep(word: &AtomicU32, expected: u32, timed: bool) -> bool {
     let Some(sleepers) = sleepers(word.as_ptr().addr()) else {
-        return;
+        return false;
     };
     sleepers.step();
     // Fails, and so changes nothing; a step like any other on the word. From here to `park`, nobody else runs.
     let _ = word.compare_exchange(!expected, !expected, Ordering::Relaxed, Ordering::Relaxed);
+    if timed && time_is_over() {
+        return true;
+    }
     if word.now() != u64::from(expected) {
-        return;
+        return false;
     }
     let sleeper = Rc::new(Sleeper {
         thread: loom::thread::current(),
+        timed,
         woken: Cell::new(false),
+        expired: Cell::new(false),
     });
     sleepers.queue.borrow_mut().push_back(Rc::clone(&sleeper));
     while !sleeper.woken.get() {
         loom::thread::park();
     }
+    sleeper.expired.get()
 }
 
 /// Wakes up to `count` sleepers of `word`, which may be gone.

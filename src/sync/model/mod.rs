@@ -25,6 +25,7 @@ mod thread;
 
 pub use atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 pub use cell::UnsafeCell;
+pub use futex::{Deadline, expire};
 pub use local::{Global, LocalKey};
 pub use thread::{Thread, is_alive, join, may_end, own_id, spawn, start, yield_now};
 
@@ -54,6 +55,7 @@ struct Execution {
     cells: HashMap<usize, Rc<loom::cell::UnsafeCell<()>>>,
     free_cells: Vec<loom::cell::UnsafeCell<()>>,
     sleepers: HashMap<usize, Rc<Sleepers>>,
+    clock: futex::Clock,
     locals: HashMap<(loom::thread::ThreadId, usize), Rc<dyn std::any::Any>>,
     globals: HashMap<usize, Rc<dyn std::any::Any>>,
     threads: Vec<Option<loom::thread::JoinHandle<()>>>,
