@@ -31,20 +31,33 @@ impl Notes {
         self.raised.is_empty() && self.reports.is_empty()
     }
 
+    /// Issues the warnings; what is to be raised, then.
+    fn errors(self, py: Python<'_>) -> impl Iterator<Item = PyErr> {
+        let warned: Vec<_> = self
+            .reports
+            .into_iter()
+            .filter_map(|report| report.warn(py).err())
+            .collect();
+        self.raised.into_iter().chain(warned)
+    }
+
     /// Issues the warnings, then raises the first exception; the others become notes on it.
     pub(crate) fn settle(self, py: Python<'_>) -> PyResult<()> {
-        let mut raised = self.raised;
-        for report in self.reports {
-            raised.extend(report.warn(py).err());
-        }
-        let mut raised = raised.into_iter();
-        let Some(first) = raised.next() else {
+        let mut errors = self.errors(py);
+        let Some(first) = errors.next() else {
             return Ok(());
         };
-        for other in raised {
+        for other in errors {
             add_note(py, &first, &format!("also raised: {other}"));
         }
         Err(first)
+    }
+
+    /// Makes all of it notes on `first`, which was raised before.
+    pub(crate) fn join(self, py: Python<'_>, first: &PyErr) {
+        for other in self.errors(py) {
+            add_note(py, first, &format!("also raised: {other}"));
+        }
     }
 }
 

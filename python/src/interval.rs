@@ -10,7 +10,7 @@ use pyo3::types::{PyTuple, PyWeakrefReference};
 use crate::calls::event;
 use crate::errors;
 use crate::mm::Mm;
-use crate::notifier::{call_weakly, mm_object, range_object};
+use crate::notifier::{call_weakly, range_object};
 use crate::range::Range;
 
 /// A subscriber to an interval of an address space, to be subclassed: `invalidate` is its one op.
@@ -25,12 +25,16 @@ pub(crate) struct IntervalNotifier {
 enum State {
     /// Not inserted.
     Idle,
-    /// A thread is inserting it.
-    Busy,
+    /// Inserted, or about to be: callbacks may come before the insertion returns.
     Inserted(Inserted),
 }
 
-type Inserted = Arc<LooseInterval<Callback>>;
+#[derive(Clone)]
+struct Inserted {
+    interval: Arc<LooseInterval<Callback>>,
+    start: u64,
+    last: u64,
+}
 
 /// What the library calls: a notifier, by a weak reference.
 pub(crate) struct Callback {
@@ -64,8 +68,8 @@ impl IntervalNotifier {
     /// What is inserted; RB-1 if nothing is.
     fn inserted(&self, py: Python<'_>) -> PyResult<Inserted> {
         match &*self.state() {
-            State::Inserted(inserted) => Ok(Arc::clone(inserted)),
-            _ => Err(errors::misuse(py, RB_1.broken_by(c"mmu_interval_notifier"))),
+            State::Inserted(inserted) => Ok(inserted.clone()),
+            State::Idle => Err(errors::misuse(py, RB_1.broken_by(c"mmu_interval_notifier"))),
         }
     }
 
@@ -81,27 +85,31 @@ impl IntervalNotifier {
             notifier: PyWeakrefReference::new(slf)?.unbind(),
             mm: PyWeakrefReference::new(mm)?.unbind(),
         };
+        let interval = Arc::new(LooseInterval::new(callback));
         {
             let mut state = slf.get().state();
-            if !matches!(*state, State::Idle) {
+            if matches!(*state, State::Inserted(_)) {
                 let misuse = DV_9_INSERT.broken_by(c"mmu_interval_notifier_insert");
                 return Err(errors::misuse(py, misuse));
             }
-            *state = State::Busy;
+            *state = State::Inserted(Inserted {
+                interval: Arc::clone(&interval),
+                start,
+                last: start.wrapping_add(length).wrapping_sub(1),
+            });
         }
-        let inserted = event(py, move || user.insert(start, length, callback));
-        match inserted {
-            Ok(subscription) => {
-                let loose = Arc::new(LooseInterval::from(subscription));
-                *slf.get().state() = State::Inserted(loose);
-                mm.get().keep(slf.as_any().clone());
-                Ok(())
-            }
-            Err(error) => {
-                *slf.get().state() = State::Idle;
-                Err(error)
-            }
+        let result = event(py, move || interval.insert(&user, start, length));
+        match result {
+            Ok(()) => mm.get().keep(slf.as_any().clone()),
+            Err(_) => slf.get().forget(),
         }
+        result
+    }
+
+    /// Nothing is inserted any more.
+    fn forget(&self) {
+        let before = std::mem::replace(&mut *self.state(), State::Idle);
+        drop(before);
     }
 }
 
@@ -128,8 +136,8 @@ impl IntervalNotifier {
     ///
     /// Raises `MisuseError` (RB-1): it is not inserted.
     fn set_seq(&self, py: Python<'_>, cur_seq: u64) -> PyResult<()> {
-        let inserted = self.inserted(py)?;
-        py.detach(|| inserted.set_seq(cur_seq));
+        let interval = self.inserted(py)?.interval;
+        py.detach(|| interval.set_seq(cur_seq));
         Ok(())
     }
 
@@ -138,8 +146,8 @@ impl IntervalNotifier {
     ///
     /// Raises `MisuseError`: DV-7, from a callback for whose end it would wait; RB-1, it is not inserted.
     fn read_begin(&self, py: Python<'_>) -> PyResult<u64> {
-        let inserted = self.inserted(py)?;
-        event(py, move || inserted.read_begin())
+        let interval = self.inserted(py)?.interval;
+        event(py, move || interval.read_begin())
     }
 
     /// The closing step of a read, under the user lock: has the interval changed since `read_begin` returned `seq`? If False, what was
@@ -147,16 +155,16 @@ impl IntervalNotifier {
     ///
     /// Raises `MisuseError` (RB-1): it is not inserted.
     fn read_retry(&self, py: Python<'_>, seq: u64) -> PyResult<bool> {
-        let inserted = self.inserted(py)?;
-        Ok(py.detach(|| inserted.read_retry(seq)))
+        let interval = self.inserted(py)?.interval;
+        Ok(py.detach(|| interval.read_retry(seq)))
     }
 
     /// As `read_retry`, without the user lock: True is definite, False a hint.
     ///
     /// Raises `MisuseError` (RB-1): it is not inserted.
     fn check_retry(&self, py: Python<'_>, seq: u64) -> PyResult<bool> {
-        let inserted = self.inserted(py)?;
-        Ok(py.detach(|| inserted.check_retry(seq)))
+        let interval = self.inserted(py)?.interval;
+        Ok(py.detach(|| interval.check_retry(seq)))
     }
 
     /// Removes it. Waits while a change that may concern it is under way: afterwards `invalidate` is not called any more. Not under a
@@ -169,9 +177,9 @@ impl IntervalNotifier {
             let misuse = DV_9_REMOVE.broken_by(c"mmu_interval_notifier_remove");
             return Err(errors::misuse(py, misuse));
         };
-        event(py, || inserted.remove())?;
-        *this.state() = State::Idle;
-        let mm = &inserted.notifier().mm;
+        event(py, || inserted.interval.remove())?;
+        this.forget();
+        let mm = &inserted.interval.notifier().mm;
         if let Ok(Some(mm)) = mm.bind(py).upgrade_as_exact::<Mm>() {
             mm.get().forget(slf.as_any());
         }
@@ -187,27 +195,27 @@ impl IntervalNotifier {
     /// First byte. Raises `MisuseError` (RB-1): it is not inserted.
     #[getter]
     fn start(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.inserted(py)?.start())
+        Ok(self.inserted(py)?.start)
     }
 
     /// Last byte, inclusive. Raises `MisuseError` (RB-1): it is not inserted.
     #[getter]
     fn last(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.inserted(py)?.last())
+        Ok(self.inserted(py)?.last)
     }
 
     /// The number of the last change that concerned it; odd. Raises `MisuseError` (RB-1): it is not inserted.
     #[getter]
     fn seq(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.inserted(py)?.seq())
+        Ok(self.inserted(py)?.interval.seq())
     }
 
-    /// The Mm that it was inserted through, or, if that was collected, one that is no user. Raises `MisuseError` (RB-1): it is not
-    /// inserted.
+    /// The Mm that it was inserted through; None if that was collected. Raises `MisuseError` (RB-1): it is not inserted.
     #[getter]
-    fn mm(&self, py: Python<'_>) -> PyResult<Py<Mm>> {
+    fn mm<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Mm>>> {
         let inserted = self.inserted(py)?;
-        mm_object(py, &inserted.notifier().mm, inserted.mm())
+        let mm = &inserted.interval.notifier().mm;
+        mm.bind(py).upgrade_as_exact::<Mm>()
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -225,8 +233,8 @@ impl Drop for IntervalNotifier {
         // Here nobody can wait. A thread that is in `read_begin` keeps the object alive, so nobody else has what is inserted.
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let State::Inserted(inserted) = std::mem::replace(state, State::Idle) {
-            if let Some(inserted) = Arc::into_inner(inserted) {
-                inserted.remove_later();
+            if let Some(interval) = Arc::into_inner(inserted.interval) {
+                interval.remove_later();
             }
         }
     }

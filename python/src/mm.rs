@@ -260,7 +260,7 @@ impl Mm {
         event(py, || space.clear_flush_young(start, end))
     }
 
-    /// As `clear_flush_young`, without the flush.
+    /// As `clear_flush_young` of the bytes `[start, end)`, without the flush. Raises what a callback raised.
     fn clear_young(&self, py: Python<'_>, start: u64, end: u64) -> PyResult<i32> {
         let space = self.space();
         event(py, || space.clear_young(start, end))
@@ -408,6 +408,10 @@ impl Lock {
         drop(owner);
         let space = self.mm.get().space();
         event(py, || space.unlock(self.lock, self.mode))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.mm)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

@@ -20,6 +20,7 @@ const EAGAIN: i32 = 11;
 
 /// A subscriber to a whole address space, to be subclassed. Its methods are the ops of the contract; those that the class overrides
 /// are installed, the others are absent.
+/// (What is assigned to an object is not seen.)
 ///
 /// `Mm.register` registers it, `get` makes and shares one. It is alive as long as somebody refers to it, or the Mm through which it
 /// was registered is open. When it is collected its registration ends as by `put`. In a `with` block it is unregistered at the end.
@@ -352,7 +353,7 @@ impl Notifier {
         0
     }
 
-    /// As `clear_flush_young`, without the flush.
+    /// As `clear_flush_young` of the bytes `[start, end)`, without the flush.
     fn clear_young(&self, mm: &Bound<'_, Mm>, start: u64, end: u64) -> i32 {
         let _ = (mm, start, end);
         0

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use mmu_notifier::api::{self, Change, Event};
 use mmu_notifier::report::DV_8;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -70,6 +71,10 @@ impl Range {
         event_object(py, self.event)
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.mm)
+    }
+
     fn __contains__(&self, address: u64) -> bool {
         self.start <= address && address < self.end
     }
@@ -122,19 +127,18 @@ impl Invalidation {
             true => api::Invalidation::start,
             false => api::Invalidation::start_nonblock,
         };
-        let (started, mut notes) = calls::noting(py, || start(space, change));
+        let (started, notes) = calls::noting(py, || start(space, change));
         if notes.is_empty() {
             return started.map_err(|error| errors::raise(py, error));
         }
         match started {
             Ok(begun) => {
                 // Callbacks have warned or raised. With a warning that is none the range goes on.
-                let settled = std::mem::take(&mut notes).settle(py);
-                let Err(raised) = settled else {
+                let Err(raised) = notes.settle(py) else {
                     return Ok(begun);
                 };
                 let ((), later) = calls::noting(py, || begun.end());
-                later.settle(py)?;
+                later.join(py, &raised);
                 Err(raised)
             }
             Err(error) => {
@@ -190,6 +194,10 @@ impl Invalidation {
             blockable: self.blockable,
             owner: self.change.owner,
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.mm)
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Range> {

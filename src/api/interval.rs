@@ -322,43 +322,56 @@ impl Mm {
         length: u64,
         notifier: N,
     ) -> Result<IntervalSubscription<N>> {
-        at(Kind::MMU_NOTIFIER_EXPLORE_INSERT, self.raw());
-        // SAFETY: A user keeps it.
-        let registers = !unsafe { core_mm::has_intervals(self.raw()) };
-        let locked = if registers {
-            self.locked_for_registration(c"mmu_interval_notifier_insert")?
-        } else {
-            self.held_mode(Lock::Mmap) == Some(Mode::Write)
-        };
-        let node = Box::into_raw(Node::new(notifier));
-        // SAFETY: A fresh node, which stays until it is removed, with its table in it; this Mm is a user.
-        let result = unsafe {
-            let request = Request {
-                interval_sub: node.cast(),
-                mm: self.raw(),
-                start,
-                length,
-                ops: &raw const (*node).ops,
-                abi: REFERENCE,
-            };
-            if locked {
-                core_mm::insert_locked(request)
-            } else {
-                core_mm::insert(request)
-            }
-        };
-        match result {
-            // SAFETY: Comes from a box.
-            Ok(()) => Ok(IntervalSubscription(unsafe {
-                NonNull::new_unchecked(node)
-            })),
+        let node = ManuallyDrop::new(new_node(notifier));
+        match insert_node(self, &node, start, length) {
+            Ok(()) => Ok(ManuallyDrop::into_inner(node)),
             Err(error) => {
-                // SAFETY: Not inserted, so ours again.
-                drop(unsafe { Box::from_raw(node) });
-                Err(error.into())
+                // SAFETY: Not inserted.
+                unsafe { ManuallyDrop::into_inner(node).free_uninserted() };
+                Err(error)
             }
         }
     }
+}
+
+/// A subscription that is not inserted yet: not to be dropped before it is.
+pub(super) fn new_node<N: IntervalNotifier>(notifier: N) -> IntervalSubscription<N> {
+    IntervalSubscription(NonNull::from(Box::leak(Node::new(notifier))))
+}
+
+/// Inserts what `new_node` made and is not inserted; the rest as [`Mm::insert`].
+pub(super) fn insert_node<N: IntervalNotifier>(
+    mm: &Mm,
+    subscription: &IntervalSubscription<N>,
+    start: u64,
+    length: u64,
+) -> Result<()> {
+    at(Kind::MMU_NOTIFIER_EXPLORE_INSERT, mm.raw());
+    // SAFETY: A user keeps it.
+    let registers = !unsafe { core_mm::has_intervals(mm.raw()) };
+    let locked = if registers {
+        mm.locked_for_registration(c"mmu_interval_notifier_insert")?
+    } else {
+        mm.held_mode(Lock::Mmap) == Some(Mode::Write)
+    };
+    let node = subscription.0.as_ptr();
+    // SAFETY: A node that stays until it is removed, with its table in it; `mm` is a user.
+    unsafe {
+        let request = Request {
+            interval_sub: node.cast(),
+            mm: mm.raw(),
+            start,
+            length,
+            ops: &raw const (*node).ops,
+            abi: REFERENCE,
+        };
+        if locked {
+            core_mm::insert_locked(request)
+        } else {
+            core_mm::insert(request)
+        }
+    }?;
+    Ok(())
 }
 
 impl<N: IntervalNotifier> IntervalSubscription<N> {
@@ -388,13 +401,13 @@ impl<N: IntervalNotifier> IntervalSubscription<N> {
         }
     }
 
-    /// Frees the node of a notifier that was removed already.
+    /// Frees the node of a notifier that is not inserted.
     ///
     /// # Safety
-    /// It was.
-    pub(super) unsafe fn free_removed(self) {
+    /// So it is.
+    pub(super) unsafe fn free_uninserted(self) {
         let guard = ManuallyDrop::new(self);
-        // SAFETY: Removed, and the guard is the only one to know the node.
+        // SAFETY: Not inserted, and the guard is the only one to know the node.
         drop(unsafe { Box::from_raw(guard.0.as_ptr()) });
     }
 
