@@ -21,6 +21,9 @@ cd tests || exit 1
 python=$venv/bin/python
 check "types" "$python" -m mypy --config-file ../pyproject.toml --no-incremental ../pysrc/mmu_notifier .
 check "stubs" "$python" -m mypy.stubtest --mypy-config-file ../pyproject.toml --ignore-disjoint-bases mmu_notifier
-check "pytest" "$python" -m pytest -c ../pyproject.toml --rootdir .. -W error -p no:cacheprovider -rs . "$@"
+pytest() { "$python" -m pytest -c ../pyproject.toml --rootdir .. -W error -p no:cacheprovider -rs "$@"; }
+check "pytest" pytest . "$@"
+# Each test once more, in four threads at a time.
+check "pytest in threads" pytest --parallel-threads=4 test_contract.py test_drivers.py
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]
