@@ -19,11 +19,11 @@
  *	   mmu_interval_read_retry(seq): go to 1	d. release the user_lock
  *	4. install the shadow entry, still locked
  *
- * Mutator threads meanwhile unmap, replace, protect, drop, move and migrate the same pages, for real, through the
- * library's producers, which make the system call between a range start and its end.
+ * Mutator threads meanwhile unmap, replace, protect, drop, move and migrate the same pages, with the system calls that
+ * any program makes. Live events (<mmu_notifier/live.h>) have the library put each between a range start and its end.
  *
  * How staleness is seen: a physical page carries two numbers. `gen` counts up before the page is taken away, and a
- * shadow entry remembers the gen that it was made at. When the producer has returned, `oldest` is raised to that gen:
+ * shadow entry remembers the gen that it was made at. When the system call has returned, `oldest` is raised to that gen:
  * the entries from before the change must be gone by now. So an access through an entry with gen < oldest is stale,
  * and no other is. Two witnesses need no numbers: a free page is full of POISON and must still be when it is used
  * again, and a page that is write-protected or out of place must not change. With --broken=MODE the device forgets
@@ -43,9 +43,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/sched/mm.h>
+#include <mmu_notifier/live.h>
 #include <mmu_notifier/mm.h>
 #include <mmu_notifier/report.h>
 #include <mmu_notifier/wait.h>
@@ -145,13 +145,19 @@ static const char *const broken_name[NR_BROKEN] = { "none", "set_seq", "retry", 
 
 /* ---- small things ---- */
 
-/* The result is an address, 0 or a negative error, the kernel's way. */
-static void must(const char *what, long ret)
+/* A negative result is an error, the kernel's way. */
+static void must(const char *what, int ret)
 {
-	if (ret < 0 && ret >= -4095) {
+	if (ret < 0) {
 		fprintf(stderr, "mirror: %s: %s\n", what, strerror(-ret));
 		_exit(3);
 	}
+}
+
+/* libc's way. */
+static void must_be(const char *what, bool ok)
+{
+	must(what, ok ? 0 : -errno);
 }
 
 static double now(void)
@@ -418,7 +424,7 @@ static void run_change_begin(struct worker *w, const struct run *run)
 		run_page(w, run, i)->gen++;
 }
 
-/* The producer has returned: the entries from before must be gone. */
+/* The system call has returned: the entries from before must be gone. */
 static void run_change_end(struct worker *w, const struct run *run)
 {
 	for (unsigned long i = 0; i < run->nr; i++) {
@@ -470,16 +476,14 @@ static struct phys_page *slot_turn(struct worker *w, unsigned long vpn)
 
 static void slot_map(struct device *dev, unsigned long vpn)
 {
-	must("mmu_notifier_mmap", mmu_notifier_mmap((unsigned long)slot_address(dev, vpn), PAGE_SIZE,
-						    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dev->memfd,
-						    dev->slot[vpn].pfn * PAGE_SIZE));
+	must_be("mmap", mmap(slot_address(dev, vpn), PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			     dev->memfd, dev->slot[vpn].pfn * PAGE_SIZE) != MAP_FAILED);
 }
 
 static void slot_move(struct device *dev, unsigned long from, unsigned long to)
 {
-	must("mmu_notifier_mremap", mmu_notifier_mremap((unsigned long)slot_address(dev, from), PAGE_SIZE, PAGE_SIZE,
-							MREMAP_MAYMOVE | MREMAP_FIXED,
-							(unsigned long)slot_address(dev, to)));
+	must_be("mremap", mremap(slot_address(dev, from), PAGE_SIZE, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+				 slot_address(dev, to)) != MAP_FAILED);
 }
 
 /* ---- the mutators: changes to the address space ---- */
@@ -490,7 +494,7 @@ static void change_remap(struct worker *w)
 	struct run run = run_lock_some(w);
 
 	if (random_below(w, 2)) {
-		must("vm_munmap", vm_munmap(run.addr, run.len));
+		must_be("munmap", !munmap((void *)run.addr, run.len));
 		run_watch(w, &run);
 	}
 	for (unsigned long vpn = run.first; vpn < run.first + run.nr; vpn++) {
@@ -505,13 +509,13 @@ static void change_remap(struct worker *w)
 static void change_protect(struct worker *w)
 {
 	struct run run = run_lock_some(w);
-	unsigned long prot = random_below(w, 2) ? PROT_READ : PROT_NONE;
+	int prot = random_below(w, 2) ? PROT_READ : PROT_NONE;
 
 	run_change_begin(w, &run);
-	must("mmu_notifier_mprotect", mmu_notifier_mprotect(run.addr, run.len, prot));
+	must_be("mprotect", !mprotect((void *)run.addr, run.len, prot));
 	run_change_end(w, &run);
 	run_watch(w, &run);
-	must("mmu_notifier_mprotect", mmu_notifier_mprotect(run.addr, run.len, PROT_READ | PROT_WRITE));
+	must_be("mprotect", !mprotect((void *)run.addr, run.len, PROT_READ | PROT_WRITE));
 	run_unlock(w, &run);
 }
 
@@ -521,7 +525,7 @@ static void change_drop(struct worker *w)
 	struct run run = run_lock_some(w);
 
 	run_change_begin(w, &run);
-	must("mmu_notifier_madvise", mmu_notifier_madvise(run.addr, run.len, MADV_DONTNEED));
+	must_be("madvise", !madvise((void *)run.addr, run.len, MADV_DONTNEED));
 	run_change_end(w, &run);
 	run_unlock(w, &run);
 }
@@ -545,8 +549,9 @@ static void change_swap(struct worker *w)
 }
 
 /*
- * What the kernel does on its own account: another page with the same content takes the page's place. Here we are
- * the producer. Holding the reverse-map lock, not mmap_lock, lets this range run at the same time as the others'.
+ * What the kernel does on its own account: another page with the same content takes the page's place. Here we are the
+ * producer of the event, as the device has to stop before we copy. Holding the reverse-map lock, not mmap_lock, lets
+ * this range run at the same time as others'. The mmap() is a live event of its own inside it.
  */
 static void change_migrate(struct worker *w)
 {
@@ -561,9 +566,7 @@ static void change_migrate(struct worker *w)
 	for (int i = 0; i < NR_WORDS; i++)
 		new->data[i] = old->data[i];
 	dawdle(w);
-	if (mmap((void *)run.addr, run.len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, w->dev->memfd,
-		 new->pfn * PAGE_SIZE) == MAP_FAILED)
-		must("mmap", -errno);
+	slot_map(w->dev, run.first);
 	mmu_notifier_invalidate_range_end(&range);
 	mmu_notifier_rmap_read_unlock(mm);
 	page_free(old);
@@ -594,13 +597,11 @@ static void *mutator_thread(void *data)
 static void memory_init(struct device *dev)
 {
 	dev->memfd = memfd_create("mirror", MFD_CLOEXEC);
-	if (dev->memfd < 0 || ftruncate(dev->memfd, NR_PAGES * PAGE_SIZE))
-		must("memfd", -errno);
+	must_be("memfd", dev->memfd >= 0 && !ftruncate(dev->memfd, NR_PAGES * PAGE_SIZE));
 	dev->memory = mmap(NULL, NR_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, dev->memfd, 0);
 	dev->working_set = mmap((void *)0x1000000000UL, (NR_SLOTS + NR_WORKERS) * PAGE_SIZE, PROT_NONE,
 				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (dev->memory == MAP_FAILED || dev->working_set == MAP_FAILED)
-		must("mmap", -errno);
+	must_be("mmap", dev->memory != MAP_FAILED && dev->working_set != MAP_FAILED);
 
 	for (unsigned long pfn = 0; pfn < NR_PAGES; pfn++) {
 		page_of(dev, pfn)->pfn = pfn;
@@ -621,6 +622,24 @@ static void memory_exit(struct device *dev)
 	munmap(dev->working_set, (NR_SLOTS + NR_WORKERS) * PAGE_SIZE);
 	munmap(dev->memory, NR_PAGES * PAGE_SIZE);
 	close(dev->memfd);
+}
+
+static struct mmu_notifier_live_status live_status(void)
+{
+	struct mmu_notifier_live_status status = { .size = sizeof(status) };
+
+	mmu_notifier_live_status(&status);
+	return status;
+}
+
+/* From here on, system calls tell the notifiers. */
+static void live_init(void)
+{
+	int err = mmu_notifier_live_enable();
+
+	if (err)
+		fprintf(stderr, "mirror: no live events: %s\n", live_status().reason);
+	must("mmu_notifier_live_enable", err);
 }
 
 static void notifiers_init(struct device *dev)
@@ -718,6 +737,7 @@ static void print_table(const struct device *dev, double seconds)
 	print_count("writes", total(dev, WRITES), "");
 	print_count("accesses/s", (total(dev, READS) + total(dev, WRITES)) / seconds, "");
 	print_count("ranges left open", dev->stats.open, "");
+	print_count("events missed", live_status().epoch, "");
 	print_count("warnings", mmu_notifier_report_count(MMU_NOTIFIER_REPORT_WARN), "reported by the library");
 	print_count("bugs", mmu_notifier_report_count(MMU_NOTIFIER_REPORT_BUG), "reported by the library");
 	if (total(dev, STALE))
@@ -750,7 +770,7 @@ static void __attribute__((noreturn)) usage(int status)
 		"  --broken=retry     the fault ignores mmu_interval_read_retry()\n"
 		"  --broken=keep      invalidate() keeps the shadow entries\n\n"
 		"Exit status: 0 nothing stale and nothing reported; 1 stale accesses (a broken mode was caught),\n"
-		"reports or ranges left open; 2 a broken mode was not caught in %d s; 3 trouble, or a hang.\n",
+		"reports, ranges left open or events missed; 2 a broken mode was not caught in %d s; 3 trouble, or a hang.\n",
 		BROKEN_SECONDS);
 	exit(status);
 }
@@ -826,7 +846,7 @@ static int verdict(const struct device *dev, double seconds)
 	print_table(dev, seconds);
 	if (dev->broken)
 		return n ? 1 : 2;
-	return n || dev->stats.open || mmu_notifier_report_count(MMU_NOTIFIER_REPORT_WARN) ||
+	return n || dev->stats.open || mmu_notifier_live_epoch() || mmu_notifier_report_count(MMU_NOTIFIER_REPORT_WARN) ||
 	       mmu_notifier_report_count(MMU_NOTIFIER_REPORT_BUG);
 }
 
@@ -841,9 +861,11 @@ int main(int argc, char **argv)
 	mmu_notifier_set_wait_hook(&wait_hook);
 
 	memory_init(dev);
+	live_init();
 	notifiers_init(dev);
 	seconds = play(dev);
 	notifiers_exit(dev);
+	must("mmu_notifier_live_disable", mmu_notifier_live_disable());
 	memory_exit(dev);
 
 	mmu_notifier_set_wait_hook(NULL);
