@@ -159,6 +159,14 @@ fn programs(stage: &Path, include: &Path, out: &Path) {
         .arg(out.join("burst"))
         .arg(&archive)
         .args(["-ldl", "-lm", "-lrt"]));
+    // The shared library: that is what a program with other libraries in it has.
+    let lib = stage.join("lib");
+    run(compiler(include)
+        .args(["c/live.c", "-o"])
+        .arg(out.join("live"))
+        .arg(format!("-L{}", lib.display()))
+        .arg(format!("-Wl,-rpath,{}", lib.display()))
+        .args(["-l:libmmu_notifier.so", "-ldl"]));
     // For the disassembly.
     for (object, prefix, source) in [
         ("inlines.o", "-DPREFIX=static", "c/loops.c"),

@@ -13,7 +13,8 @@ done
 # fetch ARGUMENTS: the last directory that fetch.sh prints; nothing if it cannot be had, whose reason goes to stderr.
 fetch() { bash "$top/scripts/fetch.sh" "$@" | tail -n 1 || true; }
 
-# URCU= or KERNEL_TREE=, set but empty, does without.
+# URCU=, UCX= or KERNEL_TREE=, set but empty, does without.
 export URCU=${URCU-$(fetch --unpack liburcu-dev)}
+export UCX=${UCX-$(fetch --unpack libucx0)}
 export KERNEL_TREE=${KERNEL_TREE-$(fetch --source 'linux-source-6\.(1|12)' $tree)}
 exec cargo bench --locked -q -- "$@"

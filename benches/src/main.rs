@@ -2,7 +2,7 @@
 //! The benchmark: `make bench`. docs/performance.md says what it measures and what its lines mean.
 //!
 //! Arguments: `--quick` (a minute), `--gate` (fails if a ratio misses its target, or what explained.txt expects, by more than half), `--document` (rewrites the
-//! measured part of docs/performance.md), `--only=PART` (limits, pairs, sections, intervals, index, grace, memory).
+//! measured part of docs/performance.md), `--only=PART` (limits, pairs, sections, intervals, index, grace, memory, live).
 
 mod expected;
 mod grace;
@@ -10,6 +10,7 @@ mod harness;
 mod index;
 mod intervals;
 mod limits;
+mod live;
 mod memory;
 mod pairs;
 mod plot;
@@ -64,6 +65,9 @@ fn main() -> ExitCode {
     }
     if wanted("memory") {
         memory::measure(&mut report);
+    }
+    if wanted("live") {
+        live::measure(&mut report, &settings);
     }
     fact(&mut report, "load average at the end", &load());
     fact(
