@@ -13,6 +13,7 @@
 
 mod calls;
 mod errors;
+mod explore;
 mod interval;
 mod mm;
 mod notifier;
@@ -31,5 +32,6 @@ fn _mmu_notifier(module: &Bound<'_, PyModule>) -> PyResult<()> {
     notifier::register(module)?;
     interval::register(module)?;
     replay::register(module)?;
+    explore::register(module)?;
     Ok(())
 }

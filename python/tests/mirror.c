@@ -28,6 +28,9 @@ static bool invalidate(struct mmu_interval_notifier *sub,
 	struct mirror *m = container_of(sub, struct mirror, sub);
 
 	(void)range;
+#ifdef SLEEPS_NONBLOCKABLE
+	might_sleep();	/* as mutex_lock() says */
+#endif
 	spin_lock(&m->lock);
 #if !defined(SET_SEQ_MISSING) && !defined(SET_SEQ_UNLOCKED)
 	mmu_interval_set_seq(sub, cur_seq);
@@ -98,7 +101,12 @@ static void change(void)
 	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, m->mm, PAGE_SIZE,
 				2 * PAGE_SIZE);
 	m->changing = true;
+#ifdef SLEEPS_NONBLOCKABLE
+	if (mmu_notifier_invalidate_range_start_nonblock(&range))
+		return;
+#else
 	mmu_notifier_invalidate_range_start(&range);
+#endif
 	WRITE_ONCE(m->page, NEW);
 #ifndef END_MISSING
 	mmu_notifier_invalidate_range_end(&range);

@@ -60,6 +60,6 @@ pub use lock::{Lock, LockError};
 pub use scenario::{Scenario, run};
 pub use search::{Exploration, explore};
 pub use session::{Around, Options, Session, StartError, is_logical, note, point, yield_now};
-pub use trace::{Event, Run, Violation, What};
+pub use trace::{Event, Run, Violation, What, operation};
 
 pub use crate::sync::point::Kind;

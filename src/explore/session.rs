@@ -6,7 +6,6 @@ use std::thread;
 use core::any::Any;
 use core::ffi::c_void;
 use core::fmt;
-use core::marker::PhantomData;
 use core::time::Duration;
 
 use super::state::{
@@ -100,8 +99,6 @@ pub struct Session {
     last: Option<usize>,
     schedule: Vec<usize>,
     preemptions: u32,
-    /// Sleeps and steps are this thread's.
-    _not_send: PhantomData<*const ()>,
 }
 
 impl Session {
@@ -132,10 +129,10 @@ impl Session {
             last: None,
             schedule: Vec::new(),
             preemptions: 0,
-            _not_send: PhantomData,
         };
         // It gives the baton to the controller when it is about to sleep.
         let rested = mm::rouse_worker() && session.baton.take_within(options.patience);
+        state().events.clear();
         rested.then_some(session).ok_or(StartError::Worker)
     }
 
@@ -214,6 +211,7 @@ impl Session {
     /// # Errors
     /// It cannot run; nothing happened.
     pub fn step(&mut self, thread: usize) -> Result<(), Violation> {
+        self.adopt();
         let baton = {
             let mut state = state();
             let known = thread < state.members.len();
@@ -234,6 +232,16 @@ impl Session {
             self.lose(thread);
         }
         Ok(())
+    }
+
+    /// The calling thread becomes the controller, if it is not.
+    fn adopt(&mut self) {
+        if self.baton.is_mine() {
+            return;
+        }
+        self.baton = Baton::new(thread::current());
+        state().controller = Some(Arc::clone(&self.baton));
+        set_role(Role::Controller(self.generation));
     }
 
     fn count(&mut self, state: &State, thread: usize) {

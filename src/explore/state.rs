@@ -77,6 +77,11 @@ impl Baton {
         })
     }
 
+    /// Does it belong to the calling thread?
+    pub(super) fn is_mine(&self) -> bool {
+        self.owner.id() == thread::current().id()
+    }
+
     pub(super) fn give(&self) {
         // ORDERING: Release pairs with the Acquire in `is_taken`: the next one sees all that was done.
         self.here.store(true, Ordering::Release);

@@ -141,7 +141,7 @@ pub struct Run {
 }
 
 /// The name of an operation, as drivers spell it.
-pub(super) const fn operation(kind: Kind) -> &'static str {
+pub const fn operation(kind: Kind) -> &'static str {
     match kind {
         Kind::MMU_NOTIFIER_EXPLORE_POINT => "point",
         Kind::MMU_NOTIFIER_EXPLORE_YIELD => "yield",
@@ -223,6 +223,8 @@ impl Run {
     pub fn describe(&self, what: &What) -> String {
         match what {
             What::Began => "begins".to_owned(),
+            // It was released before.
+            What::Did(Kind::MMU_NOTIFIER_EXPLORE_UNLOCK, _) => "goes on".to_owned(),
             What::Did(kind, object) | What::Noted(kind, object) => {
                 format!("{}{}", operation(*kind), self.object(*object))
             }

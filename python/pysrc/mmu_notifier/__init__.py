@@ -31,22 +31,30 @@ it names the callback. No call that can wait holds the GIL. docs/spec/SPEC.md is
 from mmu_notifier._errors import BlockingError, MisuseError, MisuseWarning
 from mmu_notifier._event import Event
 from mmu_notifier._mmu_notifier import (
+    Abandoned,
     IntervalNotifier,
     Invalidation,
     Lock,
     Mm,
     Notifier,
     Range,
+    ScenarioLock,
     __version__,
+    note,
+    point,
+    spin,
     synchronize,
 )
 from mmu_notifier._record import Recording, record
 from mmu_notifier._replay import Difference, Process, Replayed, Watch, replay
+from mmu_notifier.scenario import Exploration, Run, Scenario
 
 __all__ = [
+    "Abandoned",
     "BlockingError",
     "Difference",
     "Event",
+    "Exploration",
     "IntervalNotifier",
     "Invalidation",
     "Lock",
@@ -58,9 +66,15 @@ __all__ = [
     "Range",
     "Recording",
     "Replayed",
+    "Run",
+    "Scenario",
+    "ScenarioLock",
     "Watch",
     "__version__",
+    "note",
+    "point",
     "record",
     "replay",
+    "spin",
     "synchronize",
 ]
