@@ -27,7 +27,6 @@ lock of the scenario. Who is blocked in a call is known from the library, never 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import inspect
 from collections.abc import Callable, Sequence
@@ -36,6 +35,7 @@ from functools import partial
 from typing import Any, TypedDict, TypeVar
 
 from mmu_notifier import _mmu_notifier as _native
+from mmu_notifier._driver import Driver
 from mmu_notifier._mmu_notifier import Mm, ScenarioLock
 from mmu_notifier.trace import Step, Trace
 from mmu_notifier.trace import step as trace_step
@@ -405,73 +405,7 @@ class Scenario:
 
         Raises ``OSError``: it cannot be loaded; ``ValueError``: it is not such a driver.
         """
-        return cls(_Driver(path).setup)
-
-
-class _DriverThread(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("run", ctypes.CFUNCTYPE(None))]
-
-
-class _DriverScenario(ctypes.Structure):
-    """struct mmu_notifier_scenario."""
-
-    _fields_ = [
-        ("setup", ctypes.CFUNCTYPE(None)),
-        ("teardown", ctypes.CFUNCTYPE(None)),
-        ("check", ctypes.CFUNCTYPE(ctypes.c_char_p)),
-        ("state", ctypes.CFUNCTYPE(ctypes.c_uint64)),
-        ("threads", ctypes.POINTER(_DriverThread)),
-    ]
-
-
-class _Driver:
-    """A driver in C, on the core that this package contains."""
-
-    def __init__(self, path: str) -> None:
-        with open(path, "rb") as file:
-            image = file.read()
-        if b"mmu_notifier_explore_point\0" not in image:
-            raise ValueError(f"{path} has no schedule points: compile it with -DMMU_NOTIFIER_EXPLORE")
-        if b"\0libmmu_notifier.so" in image:
-            raise ValueError(f"{path} brings a library of its own: link it without -lmmu_notifier")
-        # The driver's symbols are looked for in what is global.
-        ctypes.CDLL(_native.__file__, mode=ctypes.RTLD_GLOBAL)
-        self.library = ctypes.CDLL(path)
-        try:
-            self.scenario = _DriverScenario.in_dll(self.library, "mmu_notifier_scenario")
-        except ValueError:
-            raise ValueError(f"{path} exports no mmu_notifier_scenario") from None
-        if not self.scenario.threads:
-            raise ValueError(f"{path}: mmu_notifier_scenario has no threads")
-        self.threads: list[tuple[str, Callable[[], object]]] = []
-        while (thread := self.scenario.threads[len(self.threads)]).name is not None:
-            self.threads.append((thread.name.decode(), thread.run))
-
-    def setup(self, scenario: Scenario) -> None:
-        if self.scenario.setup:
-            self.scenario.setup()
-        for name, run in self.threads:
-            scenario.thread(self.call, run, name=name)
-        if self.scenario.check:
-            scenario.invariant(self.check)
-        if self.scenario.state:
-            scenario.state(self.scenario.state)
-        if self.scenario.teardown:
-            scenario.on_close(self.scenario.teardown)
-
-    @staticmethod
-    def call(run: Callable[[], object]) -> None:
-        _native._in_c(True)
-        run()
-        _native._in_c(False)
-
-    def check(self) -> str | None:
-        said = self.scenario.check()
-        return None if said is None else said.decode(errors="replace")
-
-
-_OPERATIONS = {"takes": "lock", "invalidate_start_nonblock": "invalidate_start"}
-_LIFE = {"finished": "is over", "failed": "fails"}
+        return cls(Driver(path).setup)
 
 
 def _trace(run: dict[str, Any], samples: list[tuple[int, int]]) -> Trace:
