@@ -410,7 +410,7 @@ static struct thread test_threads[TEST_THREADS_MAX];
 static unsigned test_threads_end;
 static __thread struct thread *test_self;
 /* Threads that spawn() did not start: the case's first one, the library's worker. */
-static int test_others_blocked[MMU_NOTIFIER_WAIT_RELEASE + 1];
+static int test_others_blocked[MMU_NOTIFIER_WAIT_EVENT + 1];
 
 static inline void test_wait_begin(void *data, const void *queue, enum mmu_notifier_wait_reason reason)
 {

@@ -6,6 +6,7 @@
 mod busy;
 mod grace;
 mod locks;
+mod queue;
 mod space;
 mod stage;
 mod tools;
@@ -21,6 +22,7 @@ fn models() -> Vec<&'static Model> {
         busy::MODELS,
         space::MODELS,
         stage::MODELS,
+        queue::MODELS,
     ]
     .into_iter()
     .flatten()

@@ -210,6 +210,7 @@ pub(super) const fn awaited(reason: WaitReason) -> &'static str {
         WaitReason::MMU_NOTIFIER_WAIT_FREE => "free_notifier calls that are owed",
         WaitReason::MMU_NOTIFIER_WAIT_IDLE => "work",
         WaitReason::MMU_NOTIFIER_WAIT_RELEASE => "the release stage of a range",
+        WaitReason::MMU_NOTIFIER_WAIT_EVENT => "an event in a queue",
     }
 }
 

@@ -20,9 +20,11 @@ pub enum Cause {
     Nested,
     /// A change was announced, but the release stage of a range that wanted to be waited for was not.
     Timeout,
+    /// A change was announced to a queue that had no room for it.
+    Overflow,
 }
 
-const CAUSES: usize = Cause::Timeout as usize + 1;
+const CAUSES: usize = Cause::Overflow as usize + 1;
 
 static COUNTS: [AtomicU64; CAUSES] = [const { AtomicU64::new(0) }; CAUSES];
 static EPOCH: AtomicU64 = AtomicU64::new(0);

@@ -3,7 +3,8 @@
 //! Owns: the sites (`plan`: which instructions of libc and of the dynamic linker make such calls; `objects`, `find`), how they are
 //! taken over while the program runs (`write`, `near`, `slot`), what happens there (`gate`, `hook`, `classify`, `look`), fork (`fork`),
 //! what is known of all that (`status`), and the epoch of what went wrong (`epoch`). The protocol with who subscribes is `mm::calls`.
-//! Beside them: ranges with two stages (`stage`), for subscribers that may not do all their work in such a call.
+//! Beside them: ranges with two stages (`stage`), for subscribers that may not do all their work in such a call; events in a queue
+//! (`queue`), for those that cannot be called there at all.
 //!
 //! A system call of the program goes: site, slot, `gate`. If it changes nothing that anybody watches, on to the kernel. Otherwise
 //! `hook`, `classify`, `mm::calls::Call::announce`, the kernel, the end, and back behind the site.
@@ -24,6 +25,7 @@
 
 pub mod epoch;
 pub mod gap;
+pub mod queue;
 pub mod stage;
 mod status;
 

@@ -29,8 +29,10 @@ pub enum mmu_notifier_wait_reason {
     MMU_NOTIFIER_WAIT_FREE = 6,
     /// A thread of the library's own: it has nothing to do.
     MMU_NOTIFIER_WAIT_IDLE = 7,
-    /// A thread that changes memory: the release stage of a range. The only sleep that has a time-out.
+    /// A thread that changes memory: the release stage of a range. No longer than its time-out.
     MMU_NOTIFIER_WAIT_RELEASE = 8,
+    /// A reader of a queue of events (the Rust and Python faces): the next one, or its time.
+    MMU_NOTIFIER_WAIT_EVENT = 9,
 }
 pub use mmu_notifier_wait_reason as WaitReason;
 

@@ -6,7 +6,8 @@
 //! Invariants
 //! * A sleep is a futex wait without a time-out: a sleeper costs nothing and no timer decides anything. The one deviation is
 //!   [`WaitQueue::wait_until`], for `live::stage`: a thread that unmaps memory waits for a driver's release stage, and a driver
-//!   that hangs must not hang the program. A time-out there decides nothing in silence: the epoch rises.
+//!   that hangs must not hang the program. A time-out there decides nothing in silence: the epoch rises. And who reads a queue
+//!   of events ([`Bell`]) may give up.
 //! * Every sleep is announced by `wait_begin` and `wait_end`, every wake by `wake` ([`hook`]).
 //! * Nothing here allocates.
 //! * With `--cfg loom` (models/README.md) `model` stands in for core, libc and std; the locks above it stay as they are.
@@ -23,6 +24,7 @@ macro_rules! thread_local {
     };
 }
 
+mod bell;
 #[cfg(not(loom))]
 pub mod fence;
 #[cfg(not(loom))]
@@ -41,6 +43,7 @@ mod thread;
 mod wait;
 pub mod words;
 
+pub use bell::Bell;
 pub use core::sync::atomic::Ordering;
 pub use lock::{Lock, LockGuard};
 pub use rwsem::{NotHeld, rw_semaphore};
