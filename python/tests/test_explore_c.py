@@ -115,3 +115,59 @@ def test_a_bug_in_a_driver_does_not_end_the_process(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("change: [DV-7] mmu_interval_notifier_remove")
+
+
+def test_who_sleeps_for_ever_in_a_walk_is_told_and_nothing_runs_after_that(tmp_path: Path) -> None:
+    source = tmp_path / "walk.c"
+    source.write_text(
+        """
+        #include <stdlib.h>
+        #include <linux/mmu_notifier.h>
+        #include <mmu_notifier/explore.h>
+        static spinlock_t lock;
+        static struct mm_struct *mm;
+        static int start(struct mmu_notifier *sub, const struct mmu_notifier_range *range)
+        {
+            (void)sub, (void)range;
+            spin_lock(&lock);
+            spin_unlock(&lock);
+            return 0;
+        }
+        static const struct mmu_notifier_ops ops = { .invalidate_range_start = start };
+        static void setup(void)
+        {
+            struct mmu_notifier *sub = calloc(1, sizeof(*sub));
+            sub->ops = &ops;
+            mm = mm_alloc();
+            spin_lock_init(&lock);
+            WARN_ON(mmu_notifier_register(sub, mm));
+        }
+        static void change(void)
+        {
+            struct mmu_notifier_range range;
+            mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, mm, 0, PAGE_SIZE);
+            spin_lock(&lock);       /* the callback wants it */
+            mmu_notifier_invalidate_range_start(&range);
+            spin_unlock(&lock);
+            mmu_notifier_invalidate_range_end(&range);
+        }
+        static const struct mmu_notifier_scenario_thread threads[] = { { "change", change }, { NULL, NULL } };
+        extern const struct mmu_notifier_scenario mmu_notifier_scenario;
+        const struct mmu_notifier_scenario mmu_notifier_scenario = { .setup = setup, .threads = threads };
+        """
+    )
+    driver = build(tmp_path, source=source)
+    program = f"""
+import mmu_notifier as mn
+scenario = mn.Scenario.load({driver!r})
+print(scenario.explore().violation.violation)
+try:
+    scenario.run()
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("deadlock: change waits for lock 1, held by itself")
+    assert "sleeps for ever inside a callback" in second

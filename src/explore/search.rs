@@ -77,7 +77,12 @@ pub fn explore(
         },
         below: usize::MAX,
     };
-    search.go(&mut setup)?;
+    if let Err(error) = search.go(&mut setup) {
+        // What was found may be why no further run can begin.
+        if search.result.violation.is_none() {
+            return Err(error);
+        }
+    }
     let mut result = search.result;
     result.took = begun.elapsed();
     Ok(result)

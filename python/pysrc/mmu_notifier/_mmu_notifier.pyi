@@ -13,6 +13,7 @@ __all__ = [
     "Mm",
     "Notifier",
     "Range",
+    "Replay",
     "ScenarioLock",
     "_Session",
     "__version__",

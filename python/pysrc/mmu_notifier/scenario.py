@@ -276,13 +276,18 @@ class Scenario:
             run = found.pop("violation")
             if run is None:
                 return Exploration(violation=None, **found)
-            # The scenario was made anew since: once more, for the exception and the numbers of the address space.
-            schedule = run["schedule"]
-            again = self._as_run(_native._run(self._make, schedule, limits))
-            same = again.schedule == schedule and again.violation == run["violation"]
-            return Exploration(violation=again if same else self._as_run(run, fresh=False), **found)
+            return Exploration(violation=self._again(run, limits), **found)
 
         return self._searching(search)
+
+    def _again(self, run: dict[str, Any], limits: _Limits) -> Run:
+        """What a search has found, run once more, for the exception and the numbers of the address space."""
+        try:
+            again = self._as_run(_native._run(self._make, run["schedule"], limits))
+        except RuntimeError:  # no scenario can begin any more in this process
+            return self._as_run(run, fresh=False)
+        same = (again.schedule, again.violation) == (run["schedule"], run["violation"])
+        return again if same else self._as_run(run, fresh=False)
 
     def _searching(self, search: Callable[[], _T]) -> _T:
         """Without the cyclic collector: what it frees would be part of some step."""
