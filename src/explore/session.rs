@@ -535,10 +535,11 @@ fn member() -> Option<usize> {
 
 /// The scheduler's `wait`.
 fn wait(queue: *const c_void, reason: WaitReason) -> bool {
-    if is_inside() {
+    // What the stages of a range wait for is done by threads of the library that are not ours.
+    if is_inside() || reason == WaitReason::MMU_NOTIFIER_WAIT_RELEASE {
         return false;
     }
-    let Some(me) = member().or_else(|| join_as_worker(reason)) else {
+    let Some(me) = member().or_else(|| join_as_worker(queue, reason)) else {
         refuse_controller(reason);
         return false;
     };
@@ -555,8 +556,8 @@ fn wait(queue: *const c_void, reason: WaitReason) -> bool {
 }
 
 /// The library's worker, about to sleep for want of work, becomes a logical thread.
-fn join_as_worker(reason: WaitReason) -> Option<usize> {
-    if reason != WaitReason::MMU_NOTIFIER_WAIT_IDLE || role_is_current_controller() {
+fn join_as_worker(queue: *const c_void, reason: WaitReason) -> Option<usize> {
+    if reason != WaitReason::MMU_NOTIFIER_WAIT_IDLE || queue != mm::worker_bed() {
         return None;
     }
     let mut state = state();

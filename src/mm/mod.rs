@@ -85,6 +85,11 @@ pub fn rouse_worker() -> bool {
     notifiers::WORKER.rouse()
 }
 
+/// What the library's worker, and nobody else, sleeps on: a key, as the wait hook gets it.
+pub fn worker_bed() -> *const core::ffi::c_void {
+    notifiers::WORKER.bed()
+}
+
 /// Ends the worker, which is idle: a model has no thread left when it ends.
 #[cfg(loom)]
 pub fn stop_worker() {

@@ -351,6 +351,11 @@ impl Worker {
         self.queue.lock().served
     }
 
+    /// The key of the queue on which the thread sleeps, and nobody else does.
+    pub fn bed(&'static self) -> *const c_void {
+        ptr::from_ref(&self.idle).cast()
+    }
+
     fn enqueue(&'static self, push: impl FnOnce(&mut Queue)) {
         let mut queue = self.queue.lock();
         push(&mut queue);
