@@ -4,8 +4,9 @@
 # make demo           the main job: examples/mirror.c against a staged install (BROKEN=set_seq|retry|keep seeds a mistake;
 #                     TIME= seconds)
 # make test           every test; `make test-rust`, `make test-c`, ... run one part
-# make install        DESTDIR= PREFIX= (or prefix=), libdir=, includedir=, mandir=, docdir=; make uninstall removes exactly
+# make install        DESTDIR= PREFIX= (or prefix=), bindir=, libdir=, includedir=, mandir=, docdir=; make uninstall removes exactly
 #                     that
+# make live-table     which ways to change a mapping live events notice, beside UCX (docs/live.md)
 # make models         every model of the concurrency protocols in its full form; make models-bite: the mistakes that they must
 #                     find (models/README.md)
 # make bench          the benchmark beside its peers (docs/performance.md), into build/bench; QUICK=1 takes a minute;
@@ -29,6 +30,7 @@ SOVERSION := 0
 PREFIX     ?= /usr/local
 prefix     ?= $(PREFIX)
 exec_prefix ?= $(prefix)
+bindir     ?= $(exec_prefix)/bin
 libdir     ?= $(exec_prefix)/lib
 includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
@@ -53,7 +55,7 @@ LIBRARIES := libmmu_notifier.so.$(VERSION) libmmu_notifier.so.$(SOVERSION) libmm
 LICENCES := LICENSE-MIT LICENSE-APACHE
 
 .PHONY: all
-all: $(BUILD)/lib/libmmu_notifier.a
+all: $(BUILD)/lib/libmmu_notifier.a tools-built
 
 # cargo knows what is out of date; link.sh runs when cargo has made a new archive. Only the archive: with the rlib beside it,
 # cargo would leave out the optimisation across crates.
@@ -65,6 +67,16 @@ $(ARCHIVE): archive ;
 
 $(BUILD)/lib/libmmu_notifier.a: $(ARCHIVE) ffi/mmu_notifier.map scripts/link.sh
 	sh scripts/link.sh $(ARCHIVE) ffi/mmu_notifier.map $(BUILD)/lib $(VERSION) $(SOVERSION)
+
+# mmu-notifier-trace and what it preloads. Both depend on where they are installed.
+TOOL_FLAGS = -std=gnu11 -O2 -g -Wall -Wextra -Iinclude $(CFLAGS)
+TRACE := libmmu_notifier_trace.so
+.PHONY: tools-built
+tools-built: $(BUILD)/lib/libmmu_notifier.a
+	@mkdir -p $(BUILD)/bin
+	$(or $(CC),cc) $(TOOL_FLAGS) -DLIBDIR='"$(libdir)"' tools/mmu-notifier-trace.c -o $(BUILD)/bin/mmu-notifier-trace $(LDFLAGS)
+	$(or $(CC),cc) $(TOOL_FLAGS) -fPIC -fvisibility=hidden -shared tools/trace.c -o $(BUILD)/lib/$(TRACE) -L$(BUILD)/lib \
+		-lmmu_notifier -Wl,-rpath,'$$ORIGIN' $(LDFLAGS)
 
 # 6.12 -> 0x060c00
 hex = $(shell echo '$(1)' | awk -F. '{ printf "0x%02x%02x%02x", $$1, $$2, $$3 }')
@@ -83,10 +95,12 @@ comma := ,
 
 .PHONY: install
 install: all
-	$(INSTALL) -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(docdir) \
+	$(INSTALL) -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(docdir) $(DESTDIR)$(bindir) \
 		$(addprefix $(DESTDIR)$(includedir)/mmu_notifier/,$(sort $(dir $(HEADERS))))
 	$(INSTALL) -m 644 $(BUILD)/lib/libmmu_notifier.a $(DESTDIR)$(libdir)/
 	$(INSTALL) -m 755 $(BUILD)/lib/libmmu_notifier.so.$(VERSION) $(DESTDIR)$(libdir)/
+	$(INSTALL) -m 755 $(BUILD)/lib/$(TRACE) $(DESTDIR)$(libdir)/
+	$(INSTALL) -m 755 $(BUILD)/bin/mmu-notifier-trace $(DESTDIR)$(bindir)/
 	ln -sf libmmu_notifier.so.$(VERSION) $(DESTDIR)$(libdir)/libmmu_notifier.so.$(SOVERSION)
 	ln -sf libmmu_notifier.so.$(SOVERSION) $(DESTDIR)$(libdir)/libmmu_notifier.so
 	$(call pc,mmu_notifier,$(KERNEL))
@@ -97,7 +111,8 @@ install: all
 
 .PHONY: uninstall
 uninstall:
-	rm -f $(addprefix $(DESTDIR)$(libdir)/,$(LIBRARIES)) $(DESTDIR)$(libdir)/pkgconfig/mmu_notifier.pc
+	rm -f $(addprefix $(DESTDIR)$(libdir)/,$(LIBRARIES) $(TRACE)) $(DESTDIR)$(libdir)/pkgconfig/mmu_notifier.pc
+	rm -f $(DESTDIR)$(bindir)/mmu-notifier-trace
 	rm -f $(KERNELS:%=$(DESTDIR)$(libdir)/pkgconfig/mmu_notifier-%.pc)
 	rm -f $(addprefix $(DESTDIR)$(includedir)/mmu_notifier/,$(HEADERS)) $(addprefix $(DESTDIR)$(docdir)/,$(LICENCES) porting.md)
 	sh man/install.sh -u $(DESTDIR)$(mandir)
@@ -110,7 +125,7 @@ uninstall:
 stage:
 	@rm -rf $(STAGE)
 	@$(MAKE) --no-print-directory install DESTDIR= PREFIX=$(STAGE) prefix=$(STAGE) exec_prefix=$(STAGE) \
-		libdir=$(STAGE)/lib includedir=$(STAGE)/include mandir=$(STAGE)/share/man docdir=$(STAGE)/share/doc >$(BUILD)/stage.log 2>&1 || \
+		bindir=$(STAGE)/bin libdir=$(STAGE)/lib includedir=$(STAGE)/include mandir=$(STAGE)/share/man docdir=$(STAGE)/share/doc >$(BUILD)/stage.log 2>&1 || \
 		{ cat $(BUILD)/stage.log; exit 1; }
 
 $(BUILD):
@@ -148,6 +163,11 @@ models:
 .PHONY: models-bite
 models-bite:
 	python3 models/bite.py
+
+# Each way to lose or to change a mapping: is it noticed before and after, and is the caller held?
+.PHONY: live-table
+live-table: tools stage
+	$(STAGED) bash c-tests/live/run.sh table
 
 # Compilers and checkers that the tests use; installs what is missing.
 .PHONY: tools

@@ -30,7 +30,7 @@ skip() { # COUNT NAME REASON
 
 # --------------------------------------------------------------------------------------------------- the pages
 
-pages=(man/*.[37])
+pages=(man/*.[137])
 
 lint() { # nothing on either output
 	local said
@@ -61,7 +61,7 @@ check "a name is on one page only: $(uniq -d "$work/names" | tr '\n' ' ')" test 
 # Of other manuals, what ours refer to in section 3.
 others='abort dlclose free longjmp pthread_atfork pthread_create pthread_exit pthread_setcancelstate'
 broken_references() {
-	sed -n 's/^\.Xr \([^ ]*\) [37].*/\1/p' "${pages[@]}" | sort -u | grep -vxf "$work/names" |
+	sed -n 's/^\.Xr \([^ ]*\) [137].*/\1/p' "${pages[@]}" | sort -u | grep -vxf "$work/names" |
 		grep -vxf <(printf '%s\n' $others)
 }
 check "references: $(broken_references | tr '\n' ' ')" test -z "$(broken_references)"
@@ -70,7 +70,7 @@ install_pages() { # every name can be asked for, and uninstall leaves nothing
 	local name
 	sh man/install.sh "$work/share/man" || return 1
 	while read -r name; do
-		[ -s "$work/share/man/man3/$name.3" ] || [ -s "$work/share/man/man7/$name.7" ] ||
+		[ -s "$work/share/man/man1/$name.1" ] || [ -s "$work/share/man/man3/$name.3" ] || [ -s "$work/share/man/man7/$name.7" ] ||
 			{ echo "no file for $name"; return 1; }
 	done <"$work/names"
 	for name in $(sed -n 's/^\.so //p' "$work"/share/man/man3/*); do

@@ -12,7 +12,7 @@ if [ "${1-}" = -u ]; then
 fi
 mandir=${1:?usage: install.sh [-u] MANDIR}
 
-for page in "$here"/*.[37]; do
+for page in "$here"/*.[137]; do
 	file=${page##*/}
 	name=${file%.*}
 	section=${file##*.}
@@ -30,4 +30,4 @@ for page in "$here"/*.[37]; do
 		chmod 644 "$to/$link.$section"
 	done
 done
-[ -z "$remove" ] || rmdir "$mandir/man3" "$mandir/man7" "$mandir" 2>/dev/null || true
+[ -z "$remove" ] || rmdir "$mandir/man1" "$mandir/man3" "$mandir/man7" "$mandir" 2>/dev/null || true

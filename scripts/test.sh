@@ -30,6 +30,7 @@ part_faults() { bash c-tests/faults/run.sh; }
 part_demo() { bash c-tests/demo.sh; }
 part_man() { bash c-tests/man.sh; }
 part_model() { bash c-tests/model/run.sh; }
+part_live() { bash c-tests/live/run.sh; }
 part_model-bite() { bash c-tests/model/bite.sh; } # on request: builds the library once for each mistake
 part_drivers() { bash c-tests/drivers/run.sh; }
 part_abi() { bash c-tests/abi/run.sh; }
@@ -47,7 +48,7 @@ part_models() {
 	python3 models/bite.py -s "${BITE_SECONDS:-30}" && return $status
 }
 
-[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man instructions readme \
+[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults live demo drivers abi man instructions readme \
 	abi-guard fuzz checks models python
 make -s stage || exit 1
 for part; do

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * ends - what becomes of live events at the end of a process, at execve(), and in the child of fork(). Each case is a child;
+ * what its subscriber is told goes to a page that both share.
+ *
+ * `release` of a notifier on the process's own address space is called by mmu_notifier_unregister() and by nothing else: the
+ * library has no part in exit and execve, where the kernel takes the whole address space away at once (docs/live.md).
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/mmu_notifier.h>
+#include <linux/sched/mm.h>
+#include <mmu_notifier/live.h>
+
+enum { LENGTH = 1 << 16, DEADLINE = 20 };
+
+struct told { _Atomic int starts, ends, invalidates, releases; };
+
+static struct told *told;
+static char *range;
+
+__attribute__((noreturn)) static void fail(const char *what, int line)
+{
+	dprintf(STDOUT_FILENO, "ends: line %d: not so: %s\n", line, what);
+	_exit(1);
+}
+#define MUST(condition) ((condition) ? (void)0 : fail(#condition, __LINE__))
+
+static int on_start(struct mmu_notifier *sub, const struct mmu_notifier_range *event)
+{
+	(void)sub;
+	told->starts += event->start <= (unsigned long)range && event->end > (unsigned long)range;
+	return 0;
+}
+
+static void on_end(struct mmu_notifier *sub, const struct mmu_notifier_range *event)
+{
+	(void)sub;
+	told->ends += event->start <= (unsigned long)range && event->end > (unsigned long)range;
+}
+
+static void on_release(struct mmu_notifier *sub, struct mm_struct *mm)
+{
+	(void)sub;
+	(void)mm;
+	told->releases++;
+}
+
+static bool invalidate(struct mmu_interval_notifier *sub, const struct mmu_notifier_range *event, unsigned long seq)
+{
+	(void)event;
+	mmu_interval_set_seq(sub, seq);
+	told->invalidates++;
+	return true;
+}
+
+static const struct mmu_notifier_ops ops = {
+	.invalidate_range_start = on_start, .invalidate_range_end = on_end, .release = on_release,
+};
+static const struct mmu_interval_notifier_ops interval_ops = { .invalidate = invalidate };
+static struct mmu_notifier chain = { .ops = &ops };
+static struct mmu_interval_notifier interval;
+
+static void subscribe(void)
+{
+	MUST(!mmu_notifier_live_enable());
+	range = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	MUST(range != MAP_FAILED);
+	*range = 1;
+	MUST(!mmu_notifier_register(&chain, current->mm));
+	MUST(!mmu_interval_notifier_insert(&interval, current->mm, (unsigned long)range, LENGTH, &interval_ops));
+}
+
+static bool nothing_told(void)
+{
+	return !told->starts && !told->ends && !told->invalidates && !told->releases;
+}
+
+/* ---- cases: what the child does, and what is told of it ---- */
+
+static void case_exit(void) { exit(0); }
+static void case__exit(void) { _exit(0); }
+static void case_exec(void) { _exit(execl("/bin/true", "true", NULL)); }
+static void case_abort(void) { abort(); }
+
+static void *exit_elsewhere(void *unused)
+{
+	(void)unused;
+	exit(0);
+}
+
+static void case_exit_in_thread(void)
+{
+	pthread_t thread;
+
+	MUST(!pthread_create(&thread, NULL, exit_elsewhere, NULL));
+	pthread_join(thread, NULL);
+}
+
+static void case_unregister(void)
+{
+	mmu_notifier_unregister(&chain, current->mm);
+	_exit(told->releases != 1);
+}
+
+/* The child of fork: nothing of it is told to anybody, and what it unmaps is its own. */
+static void case_fork_is_inert(void)
+{
+	int status;
+	pid_t child = fork();
+
+	if (!child)
+		_exit(munmap(range, LENGTH));
+	MUST(child > 0 && waitpid(child, &status, 0) == child && !status);
+	MUST(told->starts == 1 && told->ends == 1);	/* fork's own event, in the parent */
+	MUST(*range == 1);
+	MUST(!munmap(range, LENGTH) && told->starts == 2 && told->ends == 2);
+	_exit(0);
+}
+
+/* A child that wants live events of its own asks for them. */
+static void case_fork_enables_again(void)
+{
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		alarm(DEADLINE);
+		memset(told, 0, sizeof(*told));
+		memset(&chain, 0, sizeof(chain));
+		chain.ops = &ops;
+		subscribe();
+		MUST(!munmap(range, LENGTH));
+		_exit(told->starts != 1 || told->ends != 1 || told->invalidates != 1);
+	}
+	MUST(child > 0 && waitpid(child, &status, 0) == child && !status);
+	_exit(0);
+}
+
+/* fork() while a callback runs in another thread: the child neither hangs nor believes that it still runs. */
+static _Atomic int entered, leave;
+
+static bool wait_inside(struct mmu_interval_notifier *sub, const struct mmu_notifier_range *event, unsigned long seq)
+{
+	mmu_interval_set_seq(sub, seq);
+	if (event->event == MMU_NOTIFY_UNMAP)
+		for (entered = 1; !leave;)
+			usleep(1000);
+	return true;
+}
+
+static void *unmap_range(void *unused)
+{
+	(void)unused;
+	MUST(!munmap(range, LENGTH));
+	return NULL;
+}
+
+static void case_fork_during_callback(void)
+{
+	static const struct mmu_interval_notifier_ops waiting = { .invalidate = wait_inside };
+	static struct mmu_interval_notifier second;
+	pthread_t thread;
+	int status;
+	pid_t child;
+
+	MUST(!mmu_interval_notifier_insert(&second, current->mm, (unsigned long)range, LENGTH, &waiting));
+	MUST(!pthread_create(&thread, NULL, unmap_range, NULL));
+	while (!entered)
+		usleep(1000);
+	child = fork();
+	if (!child) {
+		alarm(DEADLINE);
+		_exit(munmap(range, LENGTH) || mmu_notifier_live_enable() || munmap(range, LENGTH));
+	}
+	leave = 1;
+	MUST(child > 0 && waitpid(child, &status, 0) == child && !status);
+	MUST(!pthread_join(thread, NULL));
+	_exit(0);
+}
+
+struct one {
+	const char *name;
+	void (*run)(void);
+	int signal;		/* it ends by */
+	bool tells_nothing;	/* nothing is told on the way out */
+};
+
+static const struct one cases[] = {
+	{ "exit() tells nobody", case_exit, 0, true },
+	{ "_exit() tells nobody", case__exit, 0, true },
+	{ "exit() in another thread tells nobody", case_exit_in_thread, 0, true },
+	{ "execve() tells nobody", case_exec, 0, true },
+	{ "abort() tells nobody", case_abort, SIGABRT, true },
+	{ "unregister calls release", case_unregister, 0, false },
+	{ "a child of fork is not heard", case_fork_is_inert, 0, false },
+	{ "a child of fork enables again", case_fork_enables_again, 0, false },
+	{ "fork while a callback runs", case_fork_during_callback, 0, false },
+};
+
+static bool run(const struct one *one)
+{
+	int status;
+	pid_t child;
+
+	memset(told, 0, sizeof(*told));
+	child = fork();
+	if (!child) {
+		alarm(DEADLINE);
+		subscribe();
+		one->run();
+		_exit(2);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return false;
+	if (one->signal ? !WIFSIGNALED(status) || WTERMSIG(status) != one->signal : status)
+		return printf("FAIL %s: wait status %#x\n", one->name, status), false;
+	if (one->tells_nothing && !nothing_told())
+		return printf("FAIL %s: starts %d, ends %d, invalidates %d, releases %d\n", one->name, told->starts, told->ends,
+			      told->invalidates, told->releases), false;
+	return true;
+}
+
+int main(void)
+{
+	int passed = 0, nr = sizeof(cases) / sizeof(cases[0]);
+
+	setvbuf(stdout, NULL, _IONBF, 0);
+	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	MUST(told != MAP_FAILED);
+	for (int i = 0; i < nr; i++)
+		passed += run(&cases[i]);
+	printf("%d passed, %d failed, 0 skipped\n", passed, nr - passed);
+	return passed != nr;
+}

@@ -1,0 +1,103 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Live events against real system calls and real programs.
+# Usage: run.sh [table|ends|fire|trace|coverage|asan ...]
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+stage=$(pkg-config --variable=prefix mmu_notifier)
+out=$top/build/live
+passed=0 failed=0
+check() { # NAME COMMAND...
+	local name=$1
+	shift
+	if "$@" >"$out/log" 2>&1; then passed=$((passed + 1)); else
+		failed=$((failed + 1))
+		echo "FAIL $name"
+		tail -n 20 "$out/log" | sed 's/^/    /'
+	fi
+}
+closing() {
+	echo "$passed passed, $failed failed, 0 skipped"
+	passed=0 failed=0
+}
+
+# With live events off, not one row may pass: the table can fail.
+every_row_fails_when_off() {
+	LIVE_TABLE_OFF=1 ./table live | tee off.txt | tail -n 1
+	tail -n 1 off.txt | grep -qE '^0 passed, [1-9][0-9]* failed, 0 skipped$'
+}
+part_table() {
+	local columns='off live'
+	if ldconfig -p | grep -q libucs.so.0; then columns='off live ucx ucx,live live,ucx'; else
+		echo 'SKIP the columns of UCX: libucx0 is not installed'
+		echo '0 passed, 0 failed, 1 skipped'
+	fi
+	./table $columns
+	check 'every row fails when live events are off' every_row_fails_when_off
+	closing
+}
+
+part_ends() { ./ends; }
+
+part_fire() { ./fire "${FIRE_ROUNDS:-10000}"; }
+
+# The report of a program whose events are known, and those of a child, of a shell and of one that leaves by _exit().
+trace() { "$stage/bin/mmu-notifier-trace" -o "$out/trace.txt" "$@"; }
+traces_known() {
+	rm -f trace.txt
+	trace ./known 1000 && grep -qE '^  UNMAP +1[0-9]{3} ' trace.txt && grep -qE '^  UNMAP +1000 .* 3\.9 MiB +4\.0 KiB +known: unmap_one$' trace.txt
+}
+traces_children() {
+	rm -f trace.txt
+	trace sh -c './known 10; ./known 20; exit 3'
+	[ $? -eq 3 ] && [ "$(grep -c '^mmu-notifier-trace: known, pid' trace.txt)" -eq 2 ] && [ "$(grep -c ': sh, pid' trace.txt)" -eq 1 ]
+}
+traces_forked() {
+	rm -f trace.txt
+	trace ./known 10 fork && [ "$(grep -c '^mmu-notifier-trace: known, pid' trace.txt)" -eq 2 ] &&
+		[ "$(grep -cE '^  UNMAP +10 .*known: unmap_one$' trace.txt)" -eq 2 ]
+}
+traces_errors() {
+	trace /nonexistent
+	[ $? -eq 127 ]
+}
+part_trace() {
+	check 'a program whose events are known' traces_known
+	check 'children of a shell, and its status' traces_children
+	check 'a forked child that leaves by _exit()' traces_forked
+	check 'a program that is not there' traces_errors
+	closing
+}
+
+part_coverage() {
+	mkdir -p coverage
+	export COVERAGE_PRELOAD="$stage/lib/libmmu_notifier_trace.so $out/mark.so"
+	python3 "$here/coverage.py" coverage
+	check 'nothing is seen when live events are off' coverage_off
+	closing
+}
+coverage_off() {
+	COVERAGE_OFF=1 COVERAGE_PRELOAD=$out/mark.so python3 "$here/coverage.py" coverage sqlite3 >coverage.txt
+	[ $? -eq 1 ] && grep -qE '^sqlite3 .* 0 seen ' coverage.txt
+}
+
+# AddressSanitizer's runtime unmaps by instructions of its own; what the program does is seen all the same.
+part_asan() {
+	bash "$here/build.sh" "$out/asan" -fsanitize=address -fno-omit-frame-pointer || return 1
+	(cd asan && ASAN_OPTIONS=detect_leaks=0 ./fire 1000)
+	check 'munmap() in a program with AddressSanitizer' asan_row 'munmap()'
+	check 'free() of 8M with AddressSanitizer is its own business' asan_row 'mmap(MAP_FIXED) over it'
+	closing
+}
+asan_row() { (cd asan && ./table -r "$1" off live); }
+
+[ $# -gt 0 ] || set -- table ends fire trace coverage asan
+bash "$here/build.sh" "$out" || exit 1
+cd "$out" || exit 1
+status=0
+for part; do
+	echo "-- $part"
+	"part_$part" || status=1
+done
+exit $status
