@@ -171,7 +171,7 @@ const struct row rows_file[] = {
 	{ "syscall(SYS_shmdt)", prepare_segment, change_shmdt_syscall, CONTENTS, BAW, EVENT_UNMAP, EXACT },
 	{ "shmat(SHM_REMAP) over it", watch_anonymous, change_attach_over, CONTENTS, BAW, EVENT_UNMAP, ANCHOR | EXACT },
 	{ "shmdt by an inline instruction", prepare_segment, change_shmdt_inline, CONTENTS, UNSEEN, EVENT_ANY, 0 },
-	{ "truncate() of a mapped file by its path", prepare_named_file, change_truncate_path, CONTENTS, UNSEEN, EVENT_ANY, 0 },
+	{ "truncate() of a mapped file by its path", prepare_named_file, change_truncate_path, CONTENTS, BAW, EVENT_CLEAR, 0 },
 	{ "another process truncates a mapped file", prepare_named_file, change_truncate_child, CONTENTS, UNSEEN, EVENT_ANY, 0 },
 	{ 0 },
 };
