@@ -48,7 +48,7 @@ part_models() {
 	python3 models/bite.py -s "${BITE_SECONDS:-30}" && return $status
 }
 
-[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults demo drivers abi man instructions readme \
+[ $# -gt 0 ] || set -- rust headers install c conformance model stress faults live demo drivers abi man instructions readme \
 	abi-guard fuzz checks models python
 make -s stage || exit 1
 for part; do

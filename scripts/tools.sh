@@ -19,7 +19,6 @@ want redis-cli redis-tools
 want sqlite3 sqlite3
 want node nodejs
 want git git
-ldconfig -p | grep -q libucs.so.0 || missing="$missing libucx0"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "installing:$missing"

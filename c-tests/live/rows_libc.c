@@ -34,8 +34,11 @@ static char *break_before;
 
 static void prepare_break(struct watch *watch)
 {
+	char *volatile room;	/* volatile: compilers leave out what is freed at once */
+
 	mallopt(M_TRIM_THRESHOLD, 64 * MiB);
-	free(malloc(CHUNK));
+	room = malloc(CHUNK);
+	free(room);
 	break_before = sbrk(0);
 	MUST(sbrk(2 * MiB) == break_before);
 	watch_all(watch, page_up(break_before + MiB + PAGE), MiB / 2);

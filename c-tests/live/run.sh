@@ -28,13 +28,18 @@ every_row_fails_when_off() {
 	tail -n 1 off.txt | grep -qE '^0 passed, [1-9][0-9]* failed, 0 skipped$'
 }
 part_table() {
-	local columns='off live'
-	if ldconfig -p | grep -q libucs.so.0; then columns='off live ucx ucx,live live,ucx'; else
-		echo 'SKIP the columns of UCX: libucx0 is not installed'
+	local columns='off live' ucx
+	if ucx=$(bash "$top/scripts/fetch.sh" --unpack libucx0 2>fetch.log); then
+		columns='off live ucx ucx,live live,ucx'
+		ucx=$(find "$ucx" -name libucs.so.0)
+		export LD_LIBRARY_PATH=${ucx%/*}
+	else
+		echo "SKIP the columns of UCX: $(tail -n 1 fetch.log)"
 		echo '0 passed, 0 failed, 1 skipped'
 	fi
 	./table $columns
 	check 'every row fails when live events are off' every_row_fails_when_off
+	unset LD_LIBRARY_PATH
 	closing
 }
 
@@ -82,15 +87,22 @@ coverage_off() {
 	[ $? -eq 1 ] && grep -qE '^sqlite3 .* 0 seen ' coverage.txt
 }
 
-# AddressSanitizer's runtime unmaps by instructions of its own; what the program does is seen all the same.
+# The runtime of AddressSanitizer unmaps by instructions of its own, and has its own heap; what the program does is seen.
+asan_row() { (cd asan && ./table -r "$1" off live); }
+asan_fire() { (cd asan && ./fire 300); }
 part_asan() {
+	local row
+	export ASAN_OPTIONS=detect_leaks=0
 	bash "$here/build.sh" "$out/asan" -fsanitize=address -fno-omit-frame-pointer || return 1
-	(cd asan && ASAN_OPTIONS=detect_leaks=0 ./fire 1000)
-	check 'munmap() in a program with AddressSanitizer' asan_row 'munmap()'
-	check 'free() of 8M with AddressSanitizer is its own business' asan_row 'mmap(MAP_FIXED) over it'
+	for row in 'munmap()' 'mmap(MAP_FIXED) over it' 'mremap(FIXED): the source' 'madvise(DONTNEED)' 'mprotect(PROT_READ)' \
+		'syscall(SYS_munmap)' 'shmdt()' 'dlclose(): .bss of the library' 'exit of a thread, 96M stack unmapped' \
+		'fork(): pages become copy-on-write' 'munmap() in a vfork() child' 'munmap() in a handler that blocks all'; do
+		check "with AddressSanitizer: $row" asan_row "$row"
+	done
+	check 'with AddressSanitizer: enabling and disabling under fire' asan_fire
+	unset ASAN_OPTIONS
 	closing
 }
-asan_row() { (cd asan && ./table -r "$1" off live); }
 
 [ $# -gt 0 ] || set -- table ends fire trace coverage asan
 bash "$here/build.sh" "$out" || exit 1

@@ -209,7 +209,7 @@ static void ucx_enable(void)
 	int error;
 
 	if (!libucm)
-		cannot("libucs.so.0 is not installed (libucx0)");
+		cannot("no libucs.so.0 (libucx0): %s", dlerror());
 	set_event_handler = (__typeof__(set_event_handler))dlsym(libucm, "ucm_set_event_handler");
 	error = set_event_handler ? set_event_handler(UCM_EVENT_VM_UNMAPPED, 0, ucx_unmapped, NULL) : -1;
 	if (error)
