@@ -183,10 +183,12 @@ static uintptr_t search_stack(uintptr_t stack)
 	return 0;
 }
 
-static uintptr_t find_caller(uintptr_t stack)
+static uintptr_t find_caller(void)
 {
-	uintptr_t caller;
+	struct mmu_notifier_live_call call;
+	uintptr_t caller, stack;
 
+	stack = mmu_notifier_live_call(&call) ? (uintptr_t)__builtin_frame_address(0) : call.stack;
 	while (atomic_flag_test_and_set_explicit(&texts_busy, memory_order_acquire))
 		syscall(SYS_sched_yield);
 	caller = search_stack(stack);
@@ -235,7 +237,7 @@ static int on_start(struct mmu_notifier *sub, const struct mmu_notifier_range *r
 		return 0;
 	if (bytes >> 46)	/* the whole address space: fork */
 		bytes = 0;
-	caller = find_caller((uintptr_t)__builtin_frame_address(0));
+	caller = find_caller();
 	add(&kinds[event], bytes);
 	add(count_of((uint64_t)caller << 4 | 8 | event), bytes);
 	return 0;

@@ -3,7 +3,7 @@
 use core::ffi::{c_int, c_uint, c_ulong};
 
 use mmu_notifier::live;
-use mmu_notifier::live::mmu_notifier_live_status;
+use mmu_notifier::live::{mmu_notifier_live_call, mmu_notifier_live_status};
 
 use crate::convert::IntoC;
 
@@ -58,4 +58,19 @@ pub unsafe extern "C" fn mmu_notifier_live_status(status: *mut mmu_notifier_live
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmu_notifier_live_epoch() -> c_ulong {
     live::epoch::epoch()
+}
+
+/// Inside a callback: which system call of this thread it is called for. 0; or -EINVAL if it is not called for one, but by fork() or
+/// by an explicit producer, or if there is no callback. Neither allocates nor takes a lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmu_notifier_live_call(call: *mut mmu_notifier_live_call) -> c_int {
+    let Some(current) = live::current_call() else {
+        return -libc::EINVAL;
+    };
+    if call.is_null() {
+        return -libc::EINVAL;
+    }
+    // SAFETY: The caller's struct.
+    unsafe { *call = current };
+    0
 }

@@ -118,6 +118,24 @@ struct mmu_notifier_live_status {
 	char reason[160];
 };
 
+/**
+ * A system call of the program, as it was made.
+ */
+struct mmu_notifier_live_call {
+	/**
+	 * Its number, SYS_munmap for one.
+	 */
+	long number;
+	/**
+	 * Its arguments.
+	 */
+	unsigned long arguments[6];
+	/**
+	 * The stack pointer of the code that made it. In libc the word there is often the address that its function returns to.
+	 */
+	unsigned long stack;
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -153,6 +171,12 @@ int mmu_notifier_live_status(struct mmu_notifier_live_status *status);
  * epoch has to be validated again before it is used. Callable from anywhere.
  */
 unsigned long mmu_notifier_live_epoch(void);
+
+/**
+ * Inside a callback: which system call of this thread it is called for. 0; or -EINVAL if it is not called for one, but by fork() or
+ * by an explicit producer, or if there is no callback. Neither allocates nor takes a lock.
+ */
+int mmu_notifier_live_call(struct mmu_notifier_live_call *call);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -2,7 +2,7 @@
 
 use core::ffi::c_uint;
 
-use super::status::{Reason, mmu_notifier_live_status};
+use super::status::{Reason, mmu_notifier_live_call, mmu_notifier_live_status};
 use crate::report::{Error, Result};
 
 /// Cannot be.
@@ -26,4 +26,9 @@ pub fn status() -> mmu_notifier_live_status {
     let mut status = mmu_notifier_live_status::new();
     status.set_reason(Reason::Machine.text());
     status
+}
+
+/// None is announced.
+pub fn current_call() -> Option<mmu_notifier_live_call> {
+    None
 }

@@ -50,8 +50,15 @@ fn announce() {
     let mut changes = Box::new(Changes::new(calls::own_mm()));
     classify::fork(hull, &mut changes);
     let changes = Box::into_raw(changes);
-    // SAFETY: Subscribers keep the contract. The ranges live until the pair has ended.
-    let pair = unsafe { Call::enter().announce((*changes).ranges()) };
+    let section = Call::enter();
+    // Asked again inside: after `disable` has waited for sections, nothing is announced.
+    let pair = if WATCHED.is_enabled() {
+        // SAFETY: Subscribers keep the contract. The ranges live until the pair has ended.
+        unsafe { section.announce((*changes).ranges()) }
+    } else {
+        section.leave();
+        None
+    };
     let announced = pair.map(|pair| Box::into_raw(Box::new(Announced { changes, pair })));
     match announced {
         Some(announced) => ANNOUNCED.set(announced),

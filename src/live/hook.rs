@@ -17,7 +17,7 @@ use super::classify::{self, Changes};
 use super::epoch::{self, Cause};
 use super::gate::Registers;
 use super::write::{block_signals, restore_signals};
-use super::{count_event, count_nested, fork, gap};
+use super::{call, count_event, count_nested, fork, gap};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, CALLS, Call};
 use crate::report::LIVE_NESTED;
@@ -81,11 +81,12 @@ pub(super) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
     DONE
 }
 
-/// What the call changes.
+/// What the call changes. Asked inside its section: after `disable` has waited for sections, nothing is announced.
 fn look(call: &Registers) -> Changes {
     let mut changes = Changes::new(calls::own_mm());
     let announced = fork::is_fork(call.number) && fork::is_announced();
-    if let Some(hull) = WATCHED.hull().filter(|_| !announced) {
+    let wanted = WATCHED.is_enabled() && !announced;
+    if let Some(hull) = WATCHED.hull().filter(|_| wanted) {
         classify::classify(call.number, &call.arguments, hull, &mut changes);
     }
     changes
@@ -109,21 +110,23 @@ unsafe fn grow_in_place(call: &Registers) -> Option<isize> {
 }
 
 /// Makes the call between the start and the end of what it changes.
-unsafe fn announced(call: &mut Registers, section: Call, changes: &Changes) {
+unsafe fn announced(registers: &mut Registers, section: Call, changes: &Changes) {
     let signals = block_signals();
+    call::set(registers);
     // SAFETY: Subscribers keep the contract.
     let pair = unsafe { section.announce(changes.ranges()) };
     // SAFETY: The program's own call.
-    let result = unsafe { make(call) };
+    let result = unsafe { make(registers) };
     if let Some(pair) = pair {
-        if fork::is_fork(call.number) && result == 0 {
+        if fork::is_fork(registers.number) && result == 0 {
             pair.forget();
         } else {
             // SAFETY: As above.
             unsafe { pair.end() };
         }
     }
-    call.number = result as usize;
+    call::clear();
+    registers.number = result as usize;
     count_event();
     restore_signals(signals);
 }

@@ -1,7 +1,7 @@
 //! The process's own address space, live (floor 5): makes events of the system calls that change it.
 //!
 //! Owns: the sites (`plan`: which instructions of libc and of the dynamic linker make such calls; `objects`, `find`), how they are
-//! taken over while the program runs (`write`, `near`, `slot`), what happens there (`gate`, `hook`, `classify`, `look`), fork (`fork`),
+//! taken over while the program runs (`write`, `near`, `slot`), what happens there (`gate`, `hook`, `classify`, `look`, `call`), fork (`fork`),
 //! what is known of all that (`status`), and the epoch of what went wrong (`epoch`). The protocol with who subscribes is `mm::calls`.
 //! Beside them: ranges with two stages (`stage`), for subscribers that may not do all their work in such a call; events in a queue
 //! (`queue`), for those that cannot be called there at all.
@@ -33,9 +33,11 @@ pub use status::{
     MMU_NOTIFIER_LIVE_BY_NET, MMU_NOTIFIER_LIVE_BY_SITES, MMU_NOTIFIER_LIVE_NET,
     MMU_NOTIFIER_LIVE_PAGE_SWAP, MMU_NOTIFIER_LIVE_PROC_MEM, MMU_NOTIFIER_LIVE_WRITE_MPROTECT,
     MMU_NOTIFIER_LIVE_WRITE_NONE, MMU_NOTIFIER_LIVE_WRITE_PAGE_SWAP,
-    MMU_NOTIFIER_LIVE_WRITE_PROC_MEM, mmu_notifier_live_status,
+    MMU_NOTIFIER_LIVE_WRITE_PROC_MEM, mmu_notifier_live_call, mmu_notifier_live_status,
 };
 
+#[cfg(target_arch = "x86_64")]
+mod call;
 #[cfg(target_arch = "x86_64")]
 mod classify;
 #[cfg(target_arch = "x86_64")]
@@ -58,6 +60,8 @@ mod write;
 mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
+pub use call::current_call;
+#[cfg(target_arch = "x86_64")]
 use switch::{STATE, count_event, count_nested, page_size};
 #[cfg(target_arch = "x86_64")]
 pub use switch::{disable, enable, status};
@@ -67,4 +71,4 @@ use x86_64::{find, gate, slot};
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;
 #[cfg(not(target_arch = "x86_64"))]
-pub use elsewhere::{disable, enable, status};
+pub use elsewhere::{current_call, disable, enable, status};

@@ -1,6 +1,6 @@
 //! What is known of the means, as C sees it.
 
-use core::ffi::{c_char, c_uint, c_ulong};
+use core::ffi::{c_char, c_long, c_uint, c_ulong};
 
 /// Flag of mmu_notifier_live_enable_with(): a userfaultfd catches, late, what the sites do not see of watched ranges.
 pub const MMU_NOTIFIER_LIVE_NET: c_uint = 1;
@@ -22,6 +22,18 @@ pub const MMU_NOTIFIER_LIVE_WRITE_MPROTECT: c_uint = 1;
 pub const MMU_NOTIFIER_LIVE_WRITE_PROC_MEM: c_uint = 2;
 /// How sites were written: a changed copy of the page was mapped over it.
 pub const MMU_NOTIFIER_LIVE_WRITE_PAGE_SWAP: c_uint = 3;
+
+/// A system call of the program, as it was made.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct mmu_notifier_live_call {
+    /// Its number, SYS_munmap for one.
+    pub number: c_long,
+    /// Its arguments.
+    pub arguments: [c_ulong; 6],
+    /// The stack pointer of the code that made it. In libc the word there is often the address that its function returns to.
+    pub stack: c_ulong,
+}
 
 /// What is covered, and what was missed so far.
 #[repr(C)]

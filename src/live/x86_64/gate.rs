@@ -29,6 +29,13 @@ pub(in crate::live) struct Registers {
     pub arguments: [usize; 6],
 }
 
+impl Registers {
+    /// The stack pointer at the site: above these registers are rbp, the way back to the slot, and the red zone.
+    pub(in crate::live) fn stack(&self) -> usize {
+        core::ptr::from_ref(self).addr() + size_of::<Self>() + 8 + 8 + 128
+    }
+}
+
 /// What `gate` does with a number.
 #[derive(Clone, Copy)]
 enum Class {
