@@ -180,6 +180,13 @@ tools:
 python: | $(BUILD)
 	sh python/venv.sh $(CURDIR)/$(BUILD)/venv
 
+# Pins what the tests of the package need to what is current.
+.PHONY: python-requirements
+python-requirements: | $(BUILD)
+	rm -rf $(BUILD)/python-requirements && python3 -m venv $(BUILD)/python-requirements
+	$(BUILD)/python-requirements/bin/pip install --quiet --requirement python/tests/requirements.in
+	$(BUILD)/python-requirements/bin/pip freeze >python/tests/requirements.txt
+
 # ------------------------------------------------------------------------------------------------------------ bench
 
 QUICK ?=
@@ -187,8 +194,10 @@ ONLY ?=
 BENCH = bash benches/run.sh $(if $(QUICK),--quick) $(if $(ONLY),--only=$(ONLY))
 
 .PHONY: bench
-bench: tools stage
-	$(BENCH)
+# ONLY=python: callbacks through Python, by a script of their own.
+bench: tools stage $(if $(filter-out python,$(ONLY)),,python)
+	$(if $(filter python,$(ONLY)),,$(BENCH))
+	$(if $(filter-out python,$(ONLY)),,bash benches/python.sh)
 
 .PHONY: bench-gate
 bench-gate: tools stage
