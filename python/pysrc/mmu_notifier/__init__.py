@@ -45,6 +45,7 @@ from mmu_notifier._mmu_notifier import (
     spin,
     synchronize,
 )
+from mmu_notifier._plot import plot
 from mmu_notifier._record import Recording, record
 from mmu_notifier._replay import Difference, Process, Replayed, Watch, replay
 from mmu_notifier.scenario import Exploration, Run, Scenario
@@ -72,6 +73,7 @@ __all__ = [
     "Watch",
     "__version__",
     "note",
+    "plot",
     "point",
     "record",
     "replay",

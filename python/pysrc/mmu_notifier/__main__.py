@@ -38,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--pid", type=int, help="the process whose address spaces are watched (default: the first)")
     one.add_argument("--driver", metavar="FILE.py", help="a file with a function attach(mm, process) that subscribes")
+    one.add_argument("--plot", metavar="FILE", help="write a picture: .html, .svg or .png")
+    one.add_argument("--space", type=int, help="the address space of the picture (default: that with the most events)")
     one.add_argument("--quiet", action="store_true", help="no progress bar")
     one.set_defaults(run=_replay)
 
@@ -116,6 +118,10 @@ def report(result: Replayed) -> Iterator[str]:
 
 def _replay(options: argparse.Namespace) -> int:
     attach = load_driver(options.driver) if options.driver else None
+    if options.plot:
+        from mmu_notifier._plot import check
+
+        check(options.plot)
     with _bar(options.file, options.quiet) as progress:
         result = replay(
             options.file,
@@ -123,10 +129,16 @@ def _replay(options: argparse.Namespace) -> int:
             pid=options.pid,
             attach=attach,
             every=attach is not None,
+            keep=bool(options.plot),
             progress=progress,
         )
     for line in report(result):
         print(line)
+    if options.plot:
+        from mmu_notifier._plot import plot
+
+        plot(result, options.plot, space=options.space)
+        print(f"picture: {options.plot}")
     return 0
 
 
