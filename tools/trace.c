@@ -287,7 +287,7 @@ static const char *name_of(uintptr_t caller, char to[128])
 	Dl_info info;
 
 	if (!caller)
-		return "(not found)";
+		return "(libc by itself)";
 	if (!dladdr((void *)(caller - 1), &info))
 		snprintf(to, 128, "%#lx", caller);
 	else if (info.dli_sname)
@@ -315,12 +315,34 @@ static struct line *next_line(void)
 	return most;
 }
 
+/* The places of one function that its object exports become one: its first byte, plus one as for a return address. */
+static void merge_functions(void)
+{
+	for (int i = 0; i < NR_LINES; i++) {
+		uint64_t key = lines[i].key, merged;
+		struct count *from = &lines[i].count, *to;
+		Dl_info info;
+
+		if (!(key >> 4) || !dladdr((void *)((key >> 4) - 1), &info) || !info.dli_saddr)
+			continue;
+		merged = ((uint64_t)(uintptr_t)info.dli_saddr + 1) << 4 | (key & 15);
+		if (merged == key)
+			continue;
+		to = count_of(merged);
+		to->events += from->events;
+		to->bytes += from->bytes;
+		to->largest = to->largest > from->largest ? to->largest : from->largest;
+		from->events = 0;
+	}
+}
+
 static void say_callers(int limit)
 {
 	unsigned long rest_events = 0, rest_callers = 0;
 	struct line *line;
 	char name[128];
 
+	merge_functions();
 	say("  %-16s %9s %11s %11s  %s\n", "", "events", "size", "largest", "caller");
 	for (int i = 0; (line = next_line()); i++) {
 		uint64_t key = line->key;
