@@ -51,11 +51,12 @@ STAGE   := $(CURDIR)/$(BUILD)/stage
 STAGED  := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig
 ARCHIVE := target/capi/libmmu_notifier_ffi.a
 HEADERS := $(shell cd include && find . -name '*.h' | sed 's|^\./||' | sort)
-LIBRARIES := libmmu_notifier.so.$(VERSION) libmmu_notifier.so.$(SOVERSION) libmmu_notifier.so libmmu_notifier.a
+LIBRARIES := libmmu_notifier.so.$(VERSION) libmmu_notifier.so.$(SOVERSION) libmmu_notifier.so libmmu_notifier.a \
+	libmmu_notifier_debug.so
 LICENCES := LICENSE-MIT LICENSE-APACHE
 
 .PHONY: all
-all: $(BUILD)/lib/libmmu_notifier.a tools-built
+all: $(BUILD)/lib/libmmu_notifier.a $(BUILD)/lib/libmmu_notifier_debug.so tools-built
 
 # cargo knows what is out of date; link.sh runs when cargo has made a new archive. Only the archive: with the rlib beside it,
 # cargo would leave out the optimisation across crates.
@@ -77,6 +78,12 @@ tools-built: $(BUILD)/lib/libmmu_notifier.a
 	$(or $(CC),cc) $(TOOL_FLAGS) -DLIBDIR='"$(libdir)"' tools/mmu-notifier-trace.c -o $(BUILD)/bin/mmu-notifier-trace $(LDFLAGS)
 	$(or $(CC),cc) $(TOOL_FLAGS) -fPIC -fvisibility=hidden -shared tools/trace.c -o $(BUILD)/lib/$(TRACE) -L$(BUILD)/lib \
 		-lmmu_notifier -Wl,-rpath,'$$ORIGIN' $(LDFLAGS)
+
+# To be preloaded. It finds the library beside itself.
+$(BUILD)/lib/libmmu_notifier_debug.so: tools/debug.c $(BUILD)/lib/libmmu_notifier.a
+	$(or $(CC),cc) -shared -fPIC -std=gnu11 -O2 -g -Wall -Wextra -Werror -Iinclude tools/debug.c -o $@ \
+		$(BUILD)/lib/libmmu_notifier.so.$(SOVERSION) -Wl,-soname,libmmu_notifier_debug.so -Wl,-rpath,'$$ORIGIN' \
+		-Wl,-z,defs -Wl,-z,now -Wl,-z,relro -Wl,-z,nodelete -Wl,-z,noexecstack $(LDFLAGS) -ldl -lpthread
 
 # 6.12 -> 0x060c00
 hex = $(shell echo '$(1)' | awk -F. '{ printf "0x%02x%02x%02x", $$1, $$2, $$3 }')
@@ -101,6 +108,7 @@ install: all
 	$(INSTALL) -m 755 $(BUILD)/lib/libmmu_notifier.so.$(VERSION) $(DESTDIR)$(libdir)/
 	$(INSTALL) -m 755 $(BUILD)/lib/$(TRACE) $(DESTDIR)$(libdir)/
 	$(INSTALL) -m 755 $(BUILD)/bin/mmu-notifier-trace $(DESTDIR)$(bindir)/
+	$(INSTALL) -m 755 $(BUILD)/lib/libmmu_notifier_debug.so $(DESTDIR)$(libdir)/
 	ln -sf libmmu_notifier.so.$(VERSION) $(DESTDIR)$(libdir)/libmmu_notifier.so.$(SOVERSION)
 	ln -sf libmmu_notifier.so.$(SOVERSION) $(DESTDIR)$(libdir)/libmmu_notifier.so
 	$(call pc,mmu_notifier,$(KERNEL))

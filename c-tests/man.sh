@@ -59,7 +59,7 @@ for name in $( (exported; inlines) | sort -u); do check "a page for $name" grep 
 check "a name is on one page only: $(uniq -d "$work/names" | tr '\n' ' ')" test -z "$(uniq -d "$work/names")"
 
 # Of other manuals, what ours refer to in section 3.
-others='abort dlclose free longjmp pthread_atfork pthread_create pthread_exit pthread_setcancelstate'
+others='abort dlclose free longjmp malloc pthread_atfork pthread_create pthread_exit pthread_setcancelstate'
 broken_references() {
 	sed -n 's/^\.Xr \([^ ]*\) [137].*/\1/p' "${pages[@]}" | sort -u | grep -vxf "$work/names" |
 		grep -vxf <(printf '%s\n' $others)

@@ -87,6 +87,14 @@ void mmu_notifier_set_report_handler(mmu_notifier_report_handler handler,
 				     void *data);
 
 /**
+ * Reports that the calling thread calls `function`, a string that stays valid, if it does so inside a callback of an event,
+ * where that may hang (LIVE-call). Says whether it is inside of one.
+ *
+ * For libmmu_notifier_debug.so, and for allocators and locks that want to say it themselves. Callable from anywhere.
+ */
+bool mmu_notifier_check_call(const char *function);
+
+/**
  * Reports of this kind since the process began. Callable from anywhere.
  */
 unsigned long mmu_notifier_report_count(enum mmu_notifier_report_kind kind);

@@ -54,6 +54,7 @@ rules! {
     RCU_UNLOCK: WARN c"RCU" c"unlock of a read section that was not entered; ignored";
     RCU_CLEANUP: WARN c"RCU" c"the domain still has readers or callbacks";
     RCU_MEMORY: WARN c"RCU" c"no memory to remember the object by; it is leaked";
+    LIVE_CALL: WARN c"LIVE-call" c"inside a callback of a change: may wait for a lock that the thread holds which makes the change";
     LIVE_NESTED: WARN c"LIVE-nested" c"a system call inside a callback changes memory; it is made, and nobody is told";
     DV_14_ALLOC_OP: BUG c"DV-14" c"ops->alloc_notifier is NULL";
 }
