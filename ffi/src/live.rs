@@ -3,6 +3,7 @@
 use core::ffi::{c_int, c_uint, c_ulong};
 
 use mmu_notifier::live;
+use mmu_notifier::live::gap::mmu_notifier_live_gap;
 use mmu_notifier::live::{mmu_notifier_live_call, mmu_notifier_live_status};
 
 use crate::convert::IntoC;
@@ -73,4 +74,20 @@ pub unsafe extern "C" fn mmu_notifier_live_call(call: *mut mmu_notifier_live_cal
     // SAFETY: The caller's struct.
     unsafe { *call = current };
     0
+}
+
+/// Tries whether events arrive in time, by real changes of memory of its own. Returns the kinds of changes of which they do not, as
+/// MMU_NOTIFIER_LIVE_KIND_ bits: 0 if all do. Or a negative errno: -EINVAL if live is not enabled, -ENOMEM. Not from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmu_notifier_live_self_test() -> c_int {
+    live::self_test().map(|lost| lost as c_int).into_c()
+}
+
+/// For tests: has `gap` called in each system call that nobody watches, by its thread, after it was looked who watches and before
+/// the call is made. NULL: no more. The struct stays valid, unchanged, for the rest of the process; the function must not call
+/// the library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmu_notifier_live_set_gap(gap: *const mmu_notifier_live_gap) {
+    // SAFETY: The caller keeps the contract.
+    unsafe { live::gap::set(gap) };
 }

@@ -248,7 +248,7 @@ const HEADERS: &[Header] = &[
     },
     Header {
         path: "include/mmu_notifier/live.h",
-        sources: &["src/live/status.rs", "ffi/src/live.rs"],
+        sources: &["src/live/status.rs", "src/live/gap.rs", "ffi/src/live.rs"],
         about: "The process's own address space, live: its system calls as events.",
         ..Header::NONE
     },

@@ -53,6 +53,41 @@
 #define MMU_NOTIFIER_LIVE_WRITE_PAGE_SWAP 3
 
 /**
+ * Kind of change of mmu_notifier_live_self_test(): munmap().
+ */
+#define MMU_NOTIFIER_LIVE_KIND_MUNMAP 1
+
+/**
+ * Kind of change: syscall(SYS_munmap).
+ */
+#define MMU_NOTIFIER_LIVE_KIND_SYSCALL 2
+
+/**
+ * Kind of change: madvise(MADV_DONTNEED).
+ */
+#define MMU_NOTIFIER_LIVE_KIND_MADVISE 4
+
+/**
+ * Kind of change: mprotect().
+ */
+#define MMU_NOTIFIER_LIVE_KIND_MPROTECT 8
+
+/**
+ * Kind of change: mmap(MAP_FIXED).
+ */
+#define MMU_NOTIFIER_LIVE_KIND_MMAP 16
+
+/**
+ * Kind of change: mremap(MREMAP_FIXED).
+ */
+#define MMU_NOTIFIER_LIVE_KIND_MREMAP 32
+
+/**
+ * Kind of change: shmdt().
+ */
+#define MMU_NOTIFIER_LIVE_KIND_SHMDT 64
+
+/**
  * What is covered, and what was missed so far.
  */
 struct mmu_notifier_live_status {
@@ -136,6 +171,20 @@ struct mmu_notifier_live_call {
 	unsigned long stack;
 };
 
+/**
+ * Called by the thread that makes the call, inside its section. Must not call the library.
+ */
+struct mmu_notifier_live_gap {
+	/**
+	 * Called with `data`.
+	 */
+	void (*run)(void *data);
+	/**
+	 * Its argument.
+	 */
+	void *data;
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -177,6 +226,19 @@ unsigned long mmu_notifier_live_epoch(void);
  * by an explicit producer, or if there is no callback. Neither allocates nor takes a lock.
  */
 int mmu_notifier_live_call(struct mmu_notifier_live_call *call);
+
+/**
+ * Tries whether events arrive in time, by real changes of memory of its own. Returns the kinds of changes of which they do not, as
+ * MMU_NOTIFIER_LIVE_KIND_ bits: 0 if all do. Or a negative errno: -EINVAL if live is not enabled, -ENOMEM. Not from callbacks.
+ */
+int mmu_notifier_live_self_test(void);
+
+/**
+ * For tests: has `gap` called in each system call that nobody watches, by its thread, after it was looked who watches and before
+ * the call is made. NULL: no more. The struct stays valid, unchanged, for the rest of the process; the function must not call
+ * the library.
+ */
+void mmu_notifier_live_set_gap(const struct mmu_notifier_live_gap *gap);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -32,3 +32,11 @@ pub fn status() -> mmu_notifier_live_status {
 pub fn current_call() -> Option<mmu_notifier_live_call> {
     None
 }
+
+/// Nothing is enabled.
+///
+/// # Errors
+/// EINVAL.
+pub fn self_test() -> Result<c_uint> {
+    Err(Error::Errno(libc::EINVAL))
+}

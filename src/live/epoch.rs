@@ -7,12 +7,13 @@
 //! * Atomics only: it may be raised anywhere, inside a system call's hook and a signal handler included.
 //! * Who sees the epoch risen sees its cause counted.
 
+use crate::mm::calls;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Why subscribers were not told in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A change was not announced at all.
+    /// A change was not announced at all, or not to somebody who subscribed in the middle of it.
     Missed,
     /// A change was announced after it had been made.
     Late,
@@ -40,13 +41,17 @@ pub fn raise(cause: Cause) {
 /// The epoch, from 0 on.
 pub fn epoch() -> u64 {
     // ORDERING: Acquire pairs with the Release in `raise`.
-    EPOCH.load(Ordering::Acquire)
+    EPOCH.load(Ordering::Acquire) + calls::unwaited()
 }
 
 /// How often the epoch was raised by `cause`.
 pub fn count(cause: Cause) -> u64 {
     // ORDERING: Relaxed: a counter; `epoch` orders it for who asks there first.
-    COUNTS[cause as usize].load(Ordering::Relaxed)
+    let raised = COUNTS[cause as usize].load(Ordering::Relaxed);
+    match cause {
+        Cause::Missed => raised + calls::unwaited(),
+        _ => raised,
+    }
 }
 
 #[cfg(test)]

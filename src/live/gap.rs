@@ -1,18 +1,30 @@
 //! A hook for tests: runs in a call that nobody watches, between its look and its change.
+#![expect(unsafe_code, reason = "a hook of C")]
 
+use core::ffi::c_void;
 use core::ptr;
 
 use crate::mm::WATCHED;
 use crate::sync::{AtomicPtr, Ordering};
 
-/// Called by the thread that makes the call, inside its section.
-pub type Gap = extern "C" fn();
+/// Called by the thread that makes the call, inside its section. Must not call the library.
+#[repr(C)]
+#[derive(Debug)]
+pub struct mmu_notifier_live_gap {
+    /// Called with `data`.
+    pub run: extern "C" fn(data: *mut c_void),
+    /// Its argument.
+    pub data: *mut c_void,
+}
 
-static GAP: AtomicPtr<Gap> = AtomicPtr::new(ptr::null_mut());
+static GAP: AtomicPtr<mmu_notifier_live_gap> = AtomicPtr::new(ptr::null_mut());
 
-/// Has `gap` called from now on; None: nothing. For tests: the hook lives as long as the process.
-pub fn set(gap: Option<&'static Gap>) {
-    let gap = gap.map_or(ptr::null_mut(), |gap| ptr::from_ref(gap).cast_mut());
+/// Has `gap` called from now on; NULL: nothing.
+///
+/// # Safety
+/// `gap` is NULL, or valid for the rest of the process.
+pub unsafe fn set(gap: *const mmu_notifier_live_gap) {
+    let gap = gap.cast_mut();
     // ORDERING: Release pairs with the Acquire in `run`.
     GAP.store(gap, Ordering::Release);
     set_fast();
@@ -25,12 +37,11 @@ pub(super) fn set_fast() {
     WATCHED.fast.store(fast.into(), Ordering::Relaxed);
 }
 
-#[expect(unsafe_code, reason = "a pointer to a static")]
 pub(super) fn run() {
     // ORDERING: Acquire pairs with the Release in `set`.
     let gap = GAP.load(Ordering::Acquire);
     // SAFETY: NULL, or a hook that lives for ever.
     if let Some(gap) = unsafe { gap.as_ref() } {
-        gap();
+        (gap.run)(gap.data);
     }
 }

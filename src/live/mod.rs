@@ -30,10 +30,13 @@ pub mod stage;
 mod status;
 
 pub use status::{
-    MMU_NOTIFIER_LIVE_BY_NET, MMU_NOTIFIER_LIVE_BY_SITES, MMU_NOTIFIER_LIVE_NET,
-    MMU_NOTIFIER_LIVE_PAGE_SWAP, MMU_NOTIFIER_LIVE_PROC_MEM, MMU_NOTIFIER_LIVE_WRITE_MPROTECT,
-    MMU_NOTIFIER_LIVE_WRITE_NONE, MMU_NOTIFIER_LIVE_WRITE_PAGE_SWAP,
-    MMU_NOTIFIER_LIVE_WRITE_PROC_MEM, mmu_notifier_live_call, mmu_notifier_live_status,
+    MMU_NOTIFIER_LIVE_BY_NET, MMU_NOTIFIER_LIVE_BY_SITES, MMU_NOTIFIER_LIVE_KIND_MADVISE,
+    MMU_NOTIFIER_LIVE_KIND_MMAP, MMU_NOTIFIER_LIVE_KIND_MPROTECT, MMU_NOTIFIER_LIVE_KIND_MREMAP,
+    MMU_NOTIFIER_LIVE_KIND_MUNMAP, MMU_NOTIFIER_LIVE_KIND_SHMDT, MMU_NOTIFIER_LIVE_KIND_SYSCALL,
+    MMU_NOTIFIER_LIVE_NET, MMU_NOTIFIER_LIVE_PAGE_SWAP, MMU_NOTIFIER_LIVE_PROC_MEM,
+    MMU_NOTIFIER_LIVE_WRITE_MPROTECT, MMU_NOTIFIER_LIVE_WRITE_NONE,
+    MMU_NOTIFIER_LIVE_WRITE_PAGE_SWAP, MMU_NOTIFIER_LIVE_WRITE_PROC_MEM, mmu_notifier_live_call,
+    mmu_notifier_live_status,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -53,6 +56,8 @@ mod objects;
 #[cfg(target_arch = "x86_64")]
 mod plan;
 #[cfg(target_arch = "x86_64")]
+mod selftest;
+#[cfg(target_arch = "x86_64")]
 mod switch;
 #[cfg(target_arch = "x86_64")]
 mod write;
@@ -61,6 +66,8 @@ mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
 pub use call::current_call;
+#[cfg(target_arch = "x86_64")]
+pub use selftest::self_test;
 #[cfg(target_arch = "x86_64")]
 use switch::{STATE, count_event, count_nested, page_size};
 #[cfg(target_arch = "x86_64")]
@@ -71,4 +78,4 @@ use x86_64::{find, gate, slot};
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;
 #[cfg(not(target_arch = "x86_64"))]
-pub use elsewhere::{current_call, disable, enable, status};
+pub use elsewhere::{current_call, disable, enable, self_test, status};

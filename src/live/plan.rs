@@ -136,10 +136,7 @@ impl Plan {
             site.number
                 .is_none_or(|number| NEEDED_IN_LIBC.contains(&(number as libc::c_long)))
         };
-        let sites = (0..).zip(&plan.sites);
-        plan.needed = sites
-            .filter(|(_, planned)| needed(&planned.site))
-            .fold(0, |bits, (index, _)| bits | 1 << index);
+        plan.needed = plan.select(|planned| needed(&planned.site));
         Ok(plan)
     }
 
@@ -170,17 +167,27 @@ impl Plan {
         }
     }
 
-    /// Are these sites, a bit for each, enough?
-    pub(super) fn covers(&self, sites: u64) -> bool {
-        self.needed & !sites == 0
+    /// Which sites answer to `what`, a bit for each.
+    fn select(&self, what: impl Fn(&Planned) -> bool) -> u64 {
+        let sites = self.sites.iter().enumerate();
+        sites
+            .filter(|(_, planned)| what(planned))
+            .fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+
+    /// Is each site that is needed ours, or somebody else's?
+    pub(super) fn is_complete(&self) -> bool {
+        self.needed & !self.in_place() & !self.taken() == 0
     }
 
     /// Which sites are ours now, a bit for each.
     pub(super) fn in_place(&self) -> u64 {
-        let sites = self.sites.iter().enumerate();
-        sites
-            .filter(|(_, planned)| planned.present() == planned.jump)
-            .fold(0, |bits, (index, _)| bits | 1 << index)
+        self.select(|planned| planned.present() == planned.jump)
+    }
+
+    /// Which sites are somebody else's now.
+    pub(super) fn taken(&self) -> u64 {
+        self.select(|planned| ![planned.jump, planned.site.original].contains(&planned.present()))
     }
 
     /// Sites that were ours, and are not any more.

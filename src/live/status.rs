@@ -35,6 +35,21 @@ pub struct mmu_notifier_live_call {
     pub stack: c_ulong,
 }
 
+/// Kind of change of mmu_notifier_live_self_test(): munmap().
+pub const MMU_NOTIFIER_LIVE_KIND_MUNMAP: c_uint = 1;
+/// Kind of change: syscall(SYS_munmap).
+pub const MMU_NOTIFIER_LIVE_KIND_SYSCALL: c_uint = 2;
+/// Kind of change: madvise(MADV_DONTNEED).
+pub const MMU_NOTIFIER_LIVE_KIND_MADVISE: c_uint = 4;
+/// Kind of change: mprotect().
+pub const MMU_NOTIFIER_LIVE_KIND_MPROTECT: c_uint = 8;
+/// Kind of change: mmap(MAP_FIXED).
+pub const MMU_NOTIFIER_LIVE_KIND_MMAP: c_uint = 16;
+/// Kind of change: mremap(MREMAP_FIXED).
+pub const MMU_NOTIFIER_LIVE_KIND_MREMAP: c_uint = 32;
+/// Kind of change: shmdt().
+pub const MMU_NOTIFIER_LIVE_KIND_SHMDT: c_uint = 64;
+
 /// What is covered, and what was missed so far.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -145,9 +145,8 @@ fn switch_on(plan: &'static Plan, methods: &[Method]) -> core::result::Result<Me
         }
     }
     // SAFETY: Sites of libc and of the dynamic linker. The lock is held.
-    let written = |method: &&Method| unsafe {
-        write::write(**method, patches.list()) && plan.covers(plan.in_place())
-    };
+    let written =
+        |method: &&Method| unsafe { write::write(**method, patches.list()) && plan.is_complete() };
     let Some(method) = methods.iter().find(written) else {
         take_back(plan, None);
         calls::stop();
@@ -215,8 +214,9 @@ pub fn status() -> mmu_notifier_live_status {
     drop(state);
     if let Some(plan) = plan() {
         status.sites = plan.in_place().count_ones();
-        status.foreign_sites = plan.foreign as c_uint;
-        status.lost_sites = plan.lost().count_ones();
+        let lost = plan.lost();
+        status.lost_sites = lost.count_ones();
+        status.foreign_sites = plan.foreign as c_uint + (plan.taken() & !lost).count_ones();
         status.blind_objects = plan.blind as c_uint;
     }
     if enabled {
