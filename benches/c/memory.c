@@ -94,11 +94,21 @@ void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t off
 	return at;
 }
 
+/* All of a map, its beginning or its end: a map that is to be aligned is made wider, and cut. */
 int __wrap_munmap(void *at, size_t bytes)
 {
-	for (int i = 0; i < map_count; i++)
-		if (maps[i].at == at)
+	for (int i = 0; i < map_count; i++) {
+		char *begin = maps[i].at, *end = begin + maps[i].bytes;
+
+		if (!begin || (char *)at < begin || (char *)at >= end)
+			continue;
+		if (at != begin)
+			maps[i].bytes = (char *)at - begin;
+		else if (bytes < maps[i].bytes)
+			maps[i].at = begin + bytes, maps[i].bytes -= bytes;
+		else
 			maps[i].at = NULL;
+	}
 	return __real_munmap(at, bytes);
 }
 

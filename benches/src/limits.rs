@@ -3,7 +3,7 @@
 
 use std::ffi::{c_int, c_ulong, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Candidate, Race, Settings, nanoseconds, race};
 use crate::threads::{beside, cpus, pin};
@@ -105,6 +105,8 @@ pub(crate) fn measure(settings: &Settings) -> Race {
         }
     }
     if cpus().len() > 1 {
+        candidates
+            .push(Candidate::timed("futex wake, a thread asleep on another CPU", wake_up).of(100));
         candidates.push(Candidate::timed("a word to another CPU and back", ping_pong).of(10_000));
     }
     for (chase, (name, _)) in chases.iter_mut().zip(SIZES) {
@@ -113,6 +115,35 @@ pub(crate) fn measure(settings: &Settings) -> Race {
         }));
     }
     race("Limits of the machine", settings, candidates)
+}
+
+/// What it costs the one who wakes.
+fn wake_up(n: u64) -> f64 {
+    const ASLEEP_BY_NOW: Duration = Duration::from_micros(100);
+    let ended = AtomicBool::new(false);
+    let mut took = 0.0;
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| {
+            pin(1);
+            // ORDERING: none is needed: it is looked at again after each wake.
+            while !ended.load(Ordering::Relaxed) {
+                std::thread::park();
+            }
+        });
+        for _ in 0..n {
+            let before = Instant::now();
+            while before.elapsed() < ASLEEP_BY_NOW {
+                std::hint::spin_loop();
+            }
+            let start = Instant::now();
+            sleeper.thread().unpark();
+            took += nanoseconds(start);
+        }
+        // ORDERING: as above.
+        ended.store(true, Ordering::Relaxed);
+        sleeper.thread().unpark();
+    });
+    took
 }
 
 fn ping_pong(n: u64) -> f64 {

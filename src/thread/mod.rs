@@ -94,9 +94,10 @@ impl Frame {
     /// As [`Frame::run`], for a caller who knows the thread.
     #[inline(always)]
     pub fn run_on<T>(&self, thread: &Record, callbacks: impl FnOnce() -> T) -> T {
-        self.outer.set(thread.top());
+        let outer = thread.top();
+        self.outer.set(outer);
         thread.set_top(self);
-        let leave = Leave(self, thread);
+        let leave = Leave(thread, outer);
         let result = callbacks();
         drop(leave);
         result
@@ -104,12 +105,12 @@ impl Frame {
 }
 
 /// Pops a frame, also when a callback unwinds.
-struct Leave<'a>(&'a Frame, &'a Record);
+struct Leave<'a>(&'a Record, *const Frame);
 
 impl Drop for Leave<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.1.set_top(self.0.outer.get());
+        self.0.set_top(self.1);
     }
 }
 
@@ -172,6 +173,7 @@ struct Flight(u64);
 
 impl Flight {
     const COUNT: u64 = 0xffff;
+    const NONE: Self = Self(0);
 
     /// Could be `count` ranges of `owner`, if a word has room for both.
     fn new(owner: *const c_void, count: u64) -> Option<Self> {
@@ -193,36 +195,41 @@ impl Record {
     /// This thread has started a range that `owner` counts.
     #[inline]
     pub fn range_started(&self, owner: *const c_void) {
-        self.change_flight(owner, |count| count + 1);
+        if let Some(one) = Flight::new(owner, 1).filter(|_| self.flies(Flight::NONE)) {
+            self.fly(one);
+        } else {
+            self.change_flight(owner, &|count| count + 1);
+        }
     }
 
     /// This thread has ended a range that `owner` counts; another thread may have started it.
     #[inline]
     pub fn range_ended(&self, owner: *const c_void) {
-        self.change_flight(owner, |count| count.saturating_sub(1));
-    }
-
-    /// The words in use stand in front of those that are 0. Mostly there is one at most, and it is `owner`'s.
-    #[inline]
-    fn change_flight(&self, owner: *const c_void, change: impl Fn(u64) -> u64) {
-        let [first, second, ..] = self.flights();
-        // ORDERING: Relaxed: the thread's own.
-        let (flight, other) = (
-            Flight(first.load(Ordering::Relaxed)),
-            second.load(Ordering::Relaxed),
-        );
-        let new = Flight::new(owner, change(flight.count()));
-        match new {
-            Some(new) if other == 0 && (flight.0 == 0 || flight.is_of(owner)) => {
-                // ORDERING: Relaxed: as above.
-                first.store(new.0, Ordering::Relaxed);
-            }
-            _ => self.change_one_of_many(owner, &change),
+        if Flight::new(owner, 1).is_some_and(|one| self.flies(one)) {
+            self.fly(Flight::NONE);
+        } else {
+            self.change_flight(owner, &|count| count.saturating_sub(1));
         }
     }
 
+    /// Is `flight` all that this thread has in flight?
+    #[inline]
+    fn flies(&self, flight: Flight) -> bool {
+        let [first, second, ..] = self.flights();
+        // ORDERING: Relaxed: the thread's own.
+        first.load(Ordering::Relaxed) == flight.0 && second.load(Ordering::Relaxed) == 0
+    }
+
+    /// `flight` is all that this thread has in flight from now on; before, there was one at most.
+    #[inline]
+    fn fly(&self, flight: Flight) {
+        // ORDERING: Relaxed: the thread's own.
+        self.flights()[0].store(flight.0, Ordering::Relaxed);
+    }
+
+    /// The words in use stand in front of those that are 0.
     #[cold]
-    fn change_one_of_many(&self, owner: *const c_void, change: &dyn Fn(u64) -> u64) {
+    fn change_flight(&self, owner: *const c_void, change: &dyn Fn(u64) -> u64) {
         let flights = self.flights();
         // ORDERING: Relaxed, here and below: the thread's own.
         let load = |word: &AtomicU64| Flight(word.load(Ordering::Relaxed));
