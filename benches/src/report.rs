@@ -69,7 +69,7 @@ impl Target {
         match self.goal {
             Goal::AtMost(_) => self.value <= figure * SLACK,
             Goal::AtLeast(_) => self.value >= figure / SLACK,
-            Goal::Exactly(_) => self.value <= figure,
+            Goal::Exactly(_) => self.value <= figure * 1.05,
         }
     }
 
