@@ -215,6 +215,9 @@ fn bursts(report: &mut Report, settings: &Settings, subjects: &Subjects) {
     for library in [subjects.library, subjects.shared] {
         let mut burst = library.burst(BURST);
         let put = move |_| {
+            // To warm up: the mms and their notifiers are more than what others leave in the caches.
+            burst.puts();
+            burst.settle();
             let start = thread_time();
             burst.puts();
             let took = thread_time() - start;
@@ -226,6 +229,8 @@ fn bursts(report: &mut Report, settings: &Settings, subjects: &Subjects) {
     if !Flavour::all().is_empty() {
         let mut burst = Burst::new(BURST as usize);
         let call = move |_| {
+            burst.call();
+            burst.settle();
             let start = thread_time();
             burst.call();
             let took = thread_time() - start;
