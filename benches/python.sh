@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# What a callback through Python costs, beside one in C. Wants the staged install and the package in build/venv (make bench does).
+# What a callback through Python costs, beside one in C, and how fast a recorded program is replayed. Wants the staged install and the package in build/venv (make bench does).
 set -eu
 cd "$(dirname "$0")/python"
 build=$(cd ../.. && pwd)/build
@@ -9,3 +9,4 @@ ${CC:-cc} -O2 pair.c -o "$build/pair" $(pkg-config --cflags --libs mmu_notifier)
 	-Wl,-rpath,"$(pkg-config --variable=libdir mmu_notifier)"
 echo "== python"
 "$build/venv/bin/python" pair.py "$("$build/pair")"
+"$build/venv/bin/python" replay.py

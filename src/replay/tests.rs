@@ -422,14 +422,21 @@ fn ranges_of_unfinished_calls_overlap() {
 /// The address that an unfinished munmap gives back may be another thread's before strace prints its end.
 #[test]
 fn an_address_is_free_when_its_munmap_begins() {
-    let trace = format!(
-        "7 clone3({{flags=CLONE_VM|CLONE_THREAD}} => {{parent_tid=[8]}}, 88) = 8\n\
-         7 mmap(NULL, 4096, {RW}) = 0x10000\n\
-         7 munmap(0x10000, 4096 <unfinished ...>\n\
-         8 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3, 0) = 0x10000\n\
-         7 <... munmap resumed>) = 0\n"
+    let trace = |between: &str, end: &str| {
+        format!(
+            "7 clone3({{flags=CLONE_VM|CLONE_THREAD}} => {{parent_tid=[8]}}, 88) = 8\n\
+             7 mmap(NULL, 4096, {RW}) = 0x10000\n\
+             7 munmap(0x10000, 4096 <unfinished ...>\n{between}\
+             7 <... munmap resumed>) = {end}\n"
+        )
+    };
+    let other = "8 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3, 0) = 0x10000\n";
+    assert_eq!(mappings(&trace(other, "0"), 0), ["10000-11000 r--"]);
+    assert!(mappings(&trace("", "0"), 0).is_empty());
+    assert_eq!(
+        mappings(&trace("", "-1 ENOMEM (x)"), 0),
+        ["10000-11000 rw-"]
     );
-    assert_eq!(mappings(&trace, 0), ["10000-11000 r--"]);
 }
 
 #[test]

@@ -29,8 +29,8 @@ _STEPS = 120
 RED = "#C00000"
 
 # Starts and ends of what lasts.
-_RANGE_BEGINS = ("invalidate_start", "invalidate_range_start", "invalidate_range_start_nonblock", "begin")
-_RANGE_ENDS = ("invalidate_end", "invalidate_range_end", "end")
+_RANGE_BEGINS = ("invalidate_start", "invalidate_range_start", "invalidate_range_start_nonblock", "invalidate_start_nonblock")
+_RANGE_ENDS = ("invalidate_end", "invalidate_range_end")
 
 
 @dataclass
@@ -75,6 +75,8 @@ def _words(step: Step) -> str:
     lines = [step["op"].replace("invalidate_range_", "range ").replace("invalidate_", "range "), *parts]
     if step.get("result") is not None:
         lines.append(f"→ {_value('', step['result'])}")
+    if step["state"] == "running" and step.get("reason"):
+        lines.append(f"({step.get('reason')})")
     return "\n".join(textwrap.shorten(line, 22, placeholder="…") for line in lines[:5])
 
 
@@ -205,24 +207,33 @@ def _draw_sleep(axes: Axes, span: _Span, row: dict[str, int], columns: int) -> N
         )
 
 
-def _draw_wakes(axes: Axes, trace: list[Step], row: dict[str, int]) -> None:
-    """From the last step of the thread that the reason of a wake names."""
-    for at, step in enumerate(trace):
-        reason = step.get("reason")
-        if step["state"] != "woken" or not reason:
+def _wakers(trace: list[Step]) -> list[tuple[int, int]]:
+    """Wakes, with the step that caused each: the last of the thread that the reason names; or else, of a lock, the last unlock of
+    it during the sleep, and otherwise the last end of a range."""
+    found = []
+    for span in _sleeps(trace):
+        if span.end is None or trace[span.end]["state"] != "woken":
             continue
-        words = re.findall(r"[\w.-]+", reason)
-        wakers = [before for before in range(at) if trace[before]["thread"] in words and trace[before]["thread"] != step["thread"]]
-        if wakers:
-            begin, end = (wakers[-1], row[trace[wakers[-1]]["thread"]]), (at, row[step["thread"]])
-            up = 0.3 if end[1] > begin[1] else -0.2
-            axes.annotate(
-                "",
-                (end[0], end[1] - (0.2 if up > 0 else -0.3)),
-                (begin[0], begin[1] + up),
-                arrowprops={"arrowstyle": "->", "color": GREY, "linewidth": 1.3},
-                zorder=2,
-            )
+        words = re.findall(r"[\w.-]+", trace[span.end].get("reason") or "")
+        others = [at for at in range(span.begin + 1, span.end) if trace[at]["thread"] != span.thread]
+        if "lock" in trace[span.begin]["op"]:
+            args = _args(trace[span.begin])
+            ends = [at for at in others if "unlock" in trace[at]["op"] and _args(trace[at]) == args]
+        else:
+            ends = [at for at in others if trace[at]["op"] in _RANGE_ENDS]
+        named = [at for at in others if trace[at]["thread"] in words]
+        causes = named or ends
+        if causes:
+            found.append((causes[-1], span.end))
+    return found
+
+
+def _draw_wakes(axes: Axes, trace: list[Step], row: dict[str, int]) -> None:
+    for cause, at in _wakers(trace):
+        begin, end = row[trace[cause]["thread"]], row[trace[at]["thread"]]
+        out, into = (0.3, -0.2) if end > begin else (-0.2, 0.3)
+        arrow = {"arrowstyle": "->", "color": GREY, "linewidth": 1.3}
+        axes.annotate("", (at, end + into), (cause, begin + out), arrowprops=arrow, zorder=2)
 
 
 def _draw_lasting(axes: Axes, spans: list[_Span], row: dict[str, int], columns: int) -> None:
