@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use mmu_notifier::api::{self, Report, Severity};
+use mmu_notifier::live::{
+    self,
+    epoch::{self, Cause},
+};
 use pyo3::prelude::*;
 
 use crate::errors::{self, Reported};
@@ -130,6 +134,11 @@ pub(crate) fn callback<T>(
     name: &str,
     act: impl FnOnce(Python<'_>) -> PyResult<T>,
 ) -> T {
+    if live::current_call().is_some() {
+        // Inside a system call of the process, perhaps one of Python's own allocator.
+        epoch::raise(Cause::Missed);
+        return otherwise;
+    }
     let Some(_running) = Running::begin() else {
         return otherwise;
     };

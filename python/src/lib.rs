@@ -15,6 +15,7 @@ mod calls;
 mod errors;
 mod explore;
 mod interval;
+mod live;
 mod mm;
 mod notifier;
 mod range;
@@ -33,5 +34,6 @@ fn _mmu_notifier(module: &Bound<'_, PyModule>) -> PyResult<()> {
     interval::register(module)?;
     replay::register(module)?;
     explore::register(module)?;
+    live::register(module)?;
     Ok(())
 }
