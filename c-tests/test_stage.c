@@ -204,6 +204,21 @@ static void unmap_other(struct region *self)
 	ASSERT_EQ(munmap((void *)self->other->range.interval.interval_tree.start, 0x1000), 0);
 }
 
+/* The flag is accepted, and the status says that there is no net. */
+TEST(stage_live_a_net_that_is_not_there_is_said)
+{
+	struct mmu_notifier_live_status status = { .size = sizeof(status) };
+	int result = mmu_notifier_live_enable_with(MMU_NOTIFIER_LIVE_NET);
+
+	if (result == -ENOTSUP)
+		SKIP("no live events on this machine");
+	ASSERT_EQ(result, 0);
+	ASSERT_EQ(mmu_notifier_live_status(&status), 0);
+	ASSERT(status.enabled);
+	ASSERT_EQ(!(status.mechanisms & MMU_NOTIFIER_LIVE_BY_NET), strstr(status.reason, "net is not") != NULL);
+	ASSERT_EQ(mmu_notifier_live_disable(), 0);
+}
+
 /* A release that unmaps what another range watches: an event like any other, but for the wait. */
 TEST(stage_live_a_release_unmaps)
 {
@@ -647,18 +662,34 @@ TEST(stage_done_may_free_while_others_come_and_go)
 	mmput(mm);
 }
 
-/* The thread that maps for the device finds out by the number, also when the release has run by then. */
+/*
+ * The thread that maps for the device finds out, also when the release has run by then, and also of a change that came before
+ * it asked for the number.
+ */
 TEST(stage_RB_a_change_while_the_driver_maps)
 {
-	unsigned long seq;
+	unsigned long seq, seq_b;
+	struct mmu_notifier_range range;
 
-	set_up(LONG);
+	set_up(0);
 	seq = mmu_interval_read_begin(&a.range.interval);
+	ASSERT(!mmu_notifier_live_range_retry(&a.range, seq));
 	invalidate(mm, 0x1000, 0x2000);
-	ASSERT(mmu_interval_read_retry(&a.range.interval, seq));
-	seq = mmu_interval_read_begin(&b.range.interval);
-	ASSERT(!mmu_interval_read_retry(&b.range.interval, seq));
+	ASSERT(mmu_notifier_live_range_retry(&a.range, seq));
+	/* Refused: nothing has changed. */
+	seq_b = mmu_interval_read_begin(&b.range.interval);
+	b.refuse = true;
+	range = make_range(mm, 0x2000, 0x3000);
+	ASSERT_EQ(range_start_nonblock(&range), -EAGAIN);
+	ASSERT(!mmu_notifier_live_range_retry(&b.range, seq_b));
+	b.refuse = false;
+	invalidate(mm, 0x2000, 0x3000);
+	seq_b = mmu_interval_read_begin(&b.range.interval);
+	ASSERT(mmu_notifier_live_range_retry(&b.range, seq_b));
 	wait_done(&a);
+	wait_done(&b);
+	ASSERT_EQ(insert(&b, 0x2000, 0x1000, 0), 0);
+	ASSERT(!mmu_notifier_live_range_retry(&b.range, mmu_interval_read_begin(&b.range.interval)));
 	ASSERT(remove_region(&b));
 	mmput(mm);
 }

@@ -20,8 +20,8 @@ use crate::convert::IntoC;
 ///
 /// An insert during other changes takes effect at their end, as with any interval notifier. So, after the insert:
 /// mmu_interval_read_begin(&range->interval), which waits for that; then map the memory; then, under the lock that
-/// `invalidate` takes, mmu_interval_read_retry(). If that is true, the memory has changed meanwhile, and `release` runs or has
-/// run.
+/// `invalidate` takes, mmu_notifier_live_range_retry(). If that is true, the memory has changed since the insert, and
+/// `release` runs or has run.
 ///
 /// Starts the library's threads if they do not run. May be called from a stage; not with a lock held that `invalidate`
 /// takes, nor inside an event. Returns 0, or what mmu_interval_notifier_insert() returns; -EAGAIN: no thread could be

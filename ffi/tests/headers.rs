@@ -257,7 +257,18 @@ const HEADERS: &[Header] = &[
         sources: &["src/live/stage/range.rs", "ffi/src/stage.rs"],
         includes: &["linux/mmu_notifier.h", "mmu_notifier/abi/versions.h"],
         ahead: &["struct mmu_notifier_live_range;"],
-        behind: "#if MMU_NOTIFIER_KERNEL < 0x060300\n\
+        behind: "\
+            /**\n \
+             * Has the memory changed since the insert? To be asked under the lock that `invalidate` takes, with what\n \
+             * mmu_interval_read_begin() returned, before what was mapped is used. As mmu_interval_read_retry(), which does\n \
+             * not know of a change between the insert and the begin; a range is good for one.\n \
+             */\n\
+            static inline bool mmu_notifier_live_range_retry(struct mmu_notifier_live_range *range, unsigned long seq)\n\
+            {\n\
+            \treturn __atomic_load_n(&range->changed, __ATOMIC_RELAXED) ||\n\
+            \t       mmu_interval_read_retry(&range->interval, seq);\n\
+            }\n\n\
+            #if MMU_NOTIFIER_KERNEL < 0x060300\n\
                  /* The event of `invalidate` is another struct: the library is told. */\n\
                  #define mmu_notifier_live_range_insert(range, mm, start, length, ops, timeout_ms) \\\n\
                  \tmmu_notifier_abi_live_range_insert(range, mm, start, length, ops, timeout_ms, \\\n\

@@ -8,7 +8,8 @@
 #define MMU_NOTIFIER_LIVE_H
 
 /**
- * Flag of mmu_notifier_live_enable_with(): a userfaultfd catches, late, what the sites do not see of watched ranges.
+ * Flag of mmu_notifier_live_enable_with(): asks for a userfaultfd that catches, late, what the sites do not see of watched
+ * ranges. Not built yet: `reason` says that it is not in force.
  */
 #define MMU_NOTIFIER_LIVE_NET 1
 
@@ -28,7 +29,7 @@
 #define MMU_NOTIFIER_LIVE_BY_SITES 1
 
 /**
- * Mechanism in force: the userfaultfd on watched ranges.
+ * Mechanism in force: the userfaultfd on watched ranges. Not built yet.
  */
 #define MMU_NOTIFIER_LIVE_BY_NET 2
 

@@ -43,8 +43,8 @@ struct mmu_notifier_live_range_ops {
  */
 struct mmu_notifier_live_range {
 	/**
-	 * Where the range is, and its sequence number: for mmu_interval_read_begin(), mmu_interval_read_retry() and
-	 * mmu_interval_set_seq(). Not for mmu_interval_notifier_remove().
+	 * Where the range is, and its sequence number: for mmu_interval_read_begin() and mmu_interval_set_seq(), and
+	 * read by mmu_notifier_live_range_retry(). Not for mmu_interval_notifier_remove().
 	 */
 	struct mmu_interval_notifier interval;
 	/**
@@ -79,6 +79,10 @@ struct mmu_notifier_live_range {
 	 * The library's.
 	 */
 	unsigned int flags;
+	/**
+	 * An event has touched the range, which is used up: see mmu_notifier_live_range_retry().
+	 */
+	unsigned int changed;
 };
 
 #ifdef __cplusplus
@@ -96,8 +100,8 @@ extern "C" {
  *
  * An insert during other changes takes effect at their end, as with any interval notifier. So, after the insert:
  * mmu_interval_read_begin(&range->interval), which waits for that; then map the memory; then, under the lock that
- * `invalidate` takes, mmu_interval_read_retry(). If that is true, the memory has changed meanwhile, and `release` runs or has
- * run.
+ * `invalidate` takes, mmu_notifier_live_range_retry(). If that is true, the memory has changed since the insert, and
+ * `release` runs or has run.
  *
  * Starts the library's threads if they do not run. May be called from a stage; not with a lock held that `invalidate`
  * takes, nor inside an event. Returns 0, or what mmu_interval_notifier_insert() returns; -EAGAIN: no thread could be
@@ -135,6 +139,17 @@ bool mmu_notifier_live_range_remove(struct mmu_notifier_live_range *range);
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
+
+/**
+ * Has the memory changed since the insert? To be asked under the lock that `invalidate` takes, with what
+ * mmu_interval_read_begin() returned, before what was mapped is used. As mmu_interval_read_retry(), which does
+ * not know of a change between the insert and the begin; a range is good for one.
+ */
+static inline bool mmu_notifier_live_range_retry(struct mmu_notifier_live_range *range, unsigned long seq)
+{
+	return __atomic_load_n(&range->changed, __ATOMIC_RELAXED) ||
+	       mmu_interval_read_retry(&range->interval, seq);
+}
 
 #if MMU_NOTIFIER_KERNEL < 0x060300
 /* The event of `invalidate` is another struct: the library is told. */

@@ -2,7 +2,8 @@
 
 use core::ffi::{c_char, c_long, c_uint, c_ulong};
 
-/// Flag of mmu_notifier_live_enable_with(): a userfaultfd catches, late, what the sites do not see of watched ranges.
+/// Flag of mmu_notifier_live_enable_with(): asks for a userfaultfd that catches, late, what the sites do not see of watched
+/// ranges. Not built yet: `reason` says that it is not in force.
 pub const MMU_NOTIFIER_LIVE_NET: c_uint = 1;
 /// Flag: writes sites through /proc/self/mem at once, without trying mprotect() first.
 pub const MMU_NOTIFIER_LIVE_PROC_MEM: c_uint = 2;
@@ -11,7 +12,7 @@ pub const MMU_NOTIFIER_LIVE_PAGE_SWAP: c_uint = 4;
 
 /// Mechanism in force: the system calls of libc and ld.so.
 pub const MMU_NOTIFIER_LIVE_BY_SITES: c_uint = 1;
-/// Mechanism in force: the userfaultfd on watched ranges.
+/// Mechanism in force: the userfaultfd on watched ranges. Not built yet.
 pub const MMU_NOTIFIER_LIVE_BY_NET: c_uint = 2;
 
 /// How sites were written: not at all.
@@ -130,6 +131,7 @@ pub(super) enum Reason {
     Slots,
     Writing,
     Memory,
+    Net,
 }
 
 impl Reason {
@@ -153,6 +155,9 @@ impl Reason {
                 "libc's code cannot be changed: mprotect, a page mapped over it and /proc/self/mem are all refused"
             }
             Self::Memory => "no memory",
+            Self::Net => {
+                "the userfaultfd net is not built yet: what libc has no part in is not seen"
+            }
         }
     }
 }

@@ -112,7 +112,8 @@ pub fn enable(flags: c_uint) -> Result<()> {
         Ok(method) => {
             state.method = Some(method);
             state.enabled = true;
-            state.reason = Reason::None;
+            let wants_net = flags & MMU_NOTIFIER_LIVE_NET != 0;
+            state.reason = if wants_net { Reason::Net } else { Reason::None };
             Ok(())
         }
         Err(reason) => {

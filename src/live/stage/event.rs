@@ -18,7 +18,8 @@ use crate::dispatch::{self, Abi};
 use crate::live::epoch::{self, Cause};
 use crate::report::RS_5;
 use crate::sync::{
-    Deadline, LockGuard, hook::WaitReason::MMU_NOTIFIER_WAIT_RELEASE as WAIT_RELEASE,
+    AtomicU32, Deadline, LockGuard, Ordering,
+    hook::WaitReason::MMU_NOTIFIER_WAIT_RELEASE as WAIT_RELEASE,
 };
 use crate::thread;
 
@@ -48,8 +49,12 @@ unsafe extern "C" fn invalidate_start(
         if !blockable && STAGES.would_wait(range) {
             return false;
         }
+        // Before the driver's lock: who takes it after `invalidate` did sees it.
+        // ORDERING: Relaxed, both: that lock orders them.
+        let before = changed(range).swap(1, Ordering::Relaxed);
         let agreed = invalidate(range, event, seq);
         if !agreed && !blockable {
+            changed(range).store(before, Ordering::Relaxed);
             return false;
         }
         if !agreed {
@@ -61,6 +66,12 @@ unsafe extern "C" fn invalidate_start(
         *finish = STAGES.touch(range);
     }
     true
+}
+
+/// Has an event touched the range?
+unsafe fn changed<'a>(range: *mut Range) -> &'a AtomicU32 {
+    // SAFETY: The caller passes a range in the index; the word has the size and alignment of an AtomicU32.
+    unsafe { AtomicU32::from_ptr(&raw mut (*range).changed) }
 }
 
 /// Calls the driver's invalidate stage, with the event in its layout.

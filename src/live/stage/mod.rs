@@ -215,6 +215,7 @@ pub unsafe fn insert(request: Request) -> Result<()> {
         (*range).timeout_ms = request.timeout_ms;
         (*range).abi = request.abi.number().into();
         (*range).flags = 0;
+        (*range).changed = 0;
         Place::In.note(range);
         let result = mm::insert(interval);
         if result.is_err() {

@@ -34,8 +34,8 @@ pub struct mmu_notifier_live_range_ops {
 #[repr(C)]
 #[derive(Debug)]
 pub struct mmu_notifier_live_range {
-    /// Where the range is, and its sequence number: for mmu_interval_read_begin(), mmu_interval_read_retry() and
-    /// mmu_interval_set_seq(). Not for mmu_interval_notifier_remove().
+    /// Where the range is, and its sequence number: for mmu_interval_read_begin() and mmu_interval_set_seq(), and
+    /// read by mmu_notifier_live_range_retry(). Not for mmu_interval_notifier_remove().
     pub interval: mmu_interval_notifier,
     /// The stages; set by insert.
     pub ops: *const mmu_notifier_live_range_ops,
@@ -53,6 +53,8 @@ pub struct mmu_notifier_live_range {
     pub abi: c_uint,
     /// The library's.
     pub flags: c_uint,
+    /// An event has touched the range, which is used up: see mmu_notifier_live_range_retry().
+    pub changed: c_uint,
 }
 pub(super) use mmu_notifier_live_range as Range;
 pub(super) use mmu_notifier_live_range_ops as Ops;
