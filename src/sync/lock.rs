@@ -56,6 +56,16 @@ impl<T> Lock<T> {
         acquire(&self.word);
     }
 
+    /// Takes the lock from whoever has it. Its data may be half-way through a change.
+    ///
+    /// # Safety
+    /// No other thread runs: the child of a fork.
+    pub unsafe fn seize(&self) {
+        words::before_lock();
+        // ORDERING: Relaxed: there is one thread.
+        self.word.store(HELD, Ordering::Relaxed);
+    }
+
     /// Releases a lock that [`Lock::acquire`] took.
     ///
     /// # Safety

@@ -1,14 +1,15 @@
 //! fork and exit.
 //!
 //! The child of a fork has no interval notifiers on the process's own mm (DV-13), so no range of it either: no stage of one is
-//! called there, and whoever removes one gets it back. Ranges on other mms come along; what a thread was doing to one is lost half-way.
-//! The child has neither thread: the next insert starts them.
+//! called there, and whoever removes one gets it back. Ranges on other mms come along; what a thread was doing to one is lost half-way,
+//! and whoever removes it sees to the rest. The child has neither thread: the next insert starts them.
+//!
+//! fork does not hold the lock: an event inside free() takes it with malloc's locks held, and fork takes malloc's locks after
+//! its handlers have run. So the child cannot go by what the lock guards, and does not: it begins anew.
 
-use core::ptr;
-
-use super::range::INTERRUPTED;
-use super::server::{DONE, Job, RELEASE};
-use super::{Fifo, Place, Range, STAGES, Stages};
+use super::range::{self, INTERRUPTED};
+use super::server::{DONE, RELEASE};
+use super::{Place, Range, STAGES, Stages, State};
 use crate::mm;
 use crate::thread;
 
@@ -19,7 +20,7 @@ static REGISTER: extern "C" fn() = {
     extern "C" fn register() {
         // SAFETY: The handlers take no arguments and never unwind. Without memory for three pointers at load time there is
         // no program to speak of.
-        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+        unsafe { libc::pthread_atfork(None, None, Some(child)) };
     }
     register
 };
@@ -34,48 +35,29 @@ static FINISH: extern "C" fn() = {
     finish
 };
 
-extern "C" fn prepare() {
-    STAGES.state.acquire();
-}
-
-extern "C" fn parent() {
-    // SAFETY: Held since `prepare`, by this thread.
-    unsafe { STAGES.state.release() };
-}
-
 extern "C" fn child() {
-    // SAFETY: Held since `prepare`, by this thread's image in the parent; there is one thread.
-    unsafe {
-        STAGES.forget_threads();
-        STAGES.state.release();
-    }
+    // SAFETY: The child has one thread.
+    unsafe { STAGES.begin_anew() };
 }
 
 impl Stages {
+    /// Forgets what the parent's threads were doing, whose queues may be half-way through a change.
+    ///
     /// # Safety
-    /// The lock is held, in the child of a fork.
-    unsafe fn forget_threads(&self) {
+    /// No other thread runs: the child of a fork.
+    // SPEC: DV-13
+    unsafe fn begin_anew(&self) {
+        range::count_fork();
         let own = thread::inside_stage();
-        // SAFETY: The caller's promise; what is queued is valid.
+        // SAFETY: The caller's promise.
         unsafe {
+            self.state.seize();
             let state = self.state.data();
-            for (job, stage) in [(Job::Release, RELEASE), (Job::Remove, DONE)] {
-                let server = state.server(job);
-                server.is_served = own == Some(stage);
-                server.thread = None;
-                server.queue = without_own(&mut server.queue);
-            }
-            let lost = keep(own == Some(RELEASE), &mut state.releaser.current);
-            if let Some(range) = lost {
-                Place::Released.note(range);
-                state.remover.queue.push(range);
-            }
-            let lost = keep(own == Some(DONE), &mut state.remover.current);
-            if let Some(range) = lost.filter(|range| Place::of(*range) != Place::Out) {
-                (*range).flags |= INTERRUPTED;
-                state.remover.queue.push(range);
-            }
-            state.waiting = ptr::null();
+            *state = State::IDLE;
+            // A stage of the parent that forks goes on here, and its thread with it.
+            state.releaser.is_served = own == Some(RELEASE);
+            state.remover.is_served = own == Some(DONE);
+            self.state.release();
         }
         self.release_due.forget_sleepers();
         self.removal_due.forget_sleepers();
@@ -84,43 +66,33 @@ impl Stages {
     }
 }
 
-/// Is it a range of the process's own mm?
-unsafe fn is_own(range: *const Range) -> bool {
-    // SAFETY: The caller passes a valid range.
-    unsafe { (*range).interval.mm == mm::process_mm() }
-}
-
-/// A queue without the ranges of the process's own mm, which are forgotten.
-unsafe fn without_own(queue: &mut Fifo) -> Fifo {
-    let mut kept = Fifo::EMPTY;
-    while let Some(range) = queue.pop() {
-        // SAFETY: Queued, hence valid.
+impl State {
+    /// Where `range` stands. What the parent of a fork owed to a range of another mm is owed here from now on.
+    ///
+    /// # Safety
+    /// `range` is valid, and somebody removes it. The lock is held.
+    // SPEC: DV-13
+    pub(super) unsafe fn adopt(&mut self, range: *mut Range) -> Place {
+        // SAFETY: The caller's promise.
         unsafe {
-            if is_own(range) {
-                Place::Forgotten.note(range);
-            } else {
-                kept.push(range);
+            let place = Place::of(range);
+            if place != Place::Forgotten || (*range).interval.mm == mm::process_mm() {
+                return place;
+            }
+            match Place::noted(range) {
+                Place::Touched => {
+                    Place::Touched.note(range);
+                    self.releaser.queue.push(range);
+                    Place::Touched
+                }
+                Place::Releasing | Place::Released => {
+                    (*range).flags |= INTERRUPTED;
+                    Place::Released.note(range);
+                    self.remover.queue.push(range);
+                    Place::Released
+                }
+                _ => place,
             }
         }
     }
-    kept
-}
-
-/// What a thread was doing, `current`, is over, unless the thread is the one that `is_here`. Returns the range if somebody
-/// has to go on with it.
-unsafe fn keep(is_here: bool, current: &mut *mut Range) -> Option<*mut Range> {
-    let range = *current;
-    if range.is_null() {
-        return None;
-    }
-    // SAFETY: The caller passes what a thread was working on, hence a valid range.
-    let is_own = unsafe { is_own(range) };
-    if is_own {
-        // SAFETY: As above.
-        unsafe { Place::Forgotten.note(range) };
-    }
-    if is_own || !is_here {
-        *current = ptr::null_mut();
-    }
-    (!is_own && !is_here).then_some(range)
 }

@@ -115,13 +115,8 @@ struct Waiting {
 
 impl Stages {
     const fn new() -> Self {
-        let state = State {
-            releaser: Server::IDLE,
-            remover: Server::IDLE,
-            waiting: ptr::null(),
-        };
         Self {
-            state: Lock::new(state),
+            state: Lock::new(State::IDLE),
             release_due: WaitQueue::new(),
             removal_due: WaitQueue::new(),
             released: WaitQueue::new(),
@@ -156,6 +151,12 @@ impl Stages {
 }
 
 impl State {
+    const IDLE: Self = Self {
+        releaser: Server::IDLE,
+        remover: Server::IDLE,
+        waiting: ptr::null(),
+    };
+
     /// Tells those who wait for `range` that the library is done with it.
     fn settle(&mut self, range: *const Range) {
         let (mut next, mut left) = (self.waiting, ptr::null());
@@ -244,7 +245,7 @@ pub unsafe fn remove(range: *mut mmu_notifier_live_range) -> Result<bool> {
     }
     let mut state = STAGES.lock();
     // SAFETY: As above.
-    let place = unsafe { Place::of(range) };
+    let place = unsafe { state.adopt(range) };
     match place {
         Place::In if inside_stage => {
             // SAFETY: As above; nobody else has taken it.
@@ -271,8 +272,14 @@ pub unsafe fn remove(range: *mut mmu_notifier_live_range) -> Result<bool> {
             DV_9_REMOVE.broken_by(FUNCTION).about(range.cast()),
         )),
         Place::Forgotten => {
+            drop(state);
             // SAFETY: As above.
-            unsafe { Place::Out.note(range) };
+            unsafe {
+                Place::Out.note(range);
+                if mm::is_inserted(range.cast(), mm) {
+                    mm::remove(range.cast())?;
+                }
+            }
             Ok(true)
         }
         Place::Out if state.remover.current != range => Ok(false),

@@ -5,6 +5,7 @@ use core::ptr;
 
 use crate::abi::notifier::{mmu_interval_notifier, mmu_notifier_range};
 use crate::abi::versions::mmu_interval_notifier_finish;
+use crate::sync::{AtomicU32, Ordering};
 
 /// The stages of a range. All are called without a lock of the library.
 #[repr(C)]
@@ -63,6 +64,22 @@ pub(super) use mmu_notifier_live_range_ops as Ops;
 pub(super) const FINISHING: c_uint = 1;
 /// A fork interrupted the removal: it may have been made.
 pub(super) const INTERRUPTED: c_uint = 2;
+/// The rest of `flags`: how many forks lie between the first process and the one that noted the place.
+const FORKS: c_uint = !(FINISHING | INTERRUPTED);
+const ONE_FORK: c_uint = 4;
+
+static FORKED: AtomicU32 = AtomicU32::new(0);
+
+/// In the child of a fork.
+pub(super) fn count_fork() {
+    // ORDERING: Relaxed: the child has one thread.
+    FORKED.fetch_add(ONE_FORK, Ordering::Relaxed);
+}
+
+fn forks() -> c_uint {
+    // ORDERING: Relaxed: changes only where there is one thread.
+    FORKED.load(Ordering::Relaxed)
+}
 
 /// Where a range stands. What memory holds that was never inserted, is `Out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +97,7 @@ pub(super) enum Place {
     Releasing,
     /// Released; still in the index, and to be removed.
     Released,
-    /// In the child of a fork: was on its way out in the parent. No stage of it is called.
+    /// In the child of a fork: was on its way out in the parent. Never noted.
     Forgotten,
 }
 
@@ -91,6 +108,20 @@ impl Place {
     /// `range` is valid.
     pub(super) unsafe fn of(range: *const Range) -> Self {
         // SAFETY: The caller's promise.
+        let (place, flags) = unsafe { (Self::noted(range), (*range).flags) };
+        match place {
+            Self::In | Self::Out => place,
+            _ if flags & FORKS == forks() => place,
+            _ => Self::Forgotten,
+        }
+    }
+
+    /// Where `range` stood when that was last noted, perhaps before a fork.
+    ///
+    /// # Safety
+    /// `range` is valid.
+    pub(super) unsafe fn noted(range: *const Range) -> Self {
+        // SAFETY: The caller's promise.
         let number = unsafe { (*range).place };
         [
             Self::In,
@@ -98,7 +129,6 @@ impl Place {
             Self::Touched,
             Self::Releasing,
             Self::Released,
-            Self::Forgotten,
         ]
         .into_iter()
         .find(|place| *place as c_uint == number)
@@ -111,7 +141,10 @@ impl Place {
     /// `range` is valid.
     pub(super) unsafe fn note(self, range: *mut Range) {
         // SAFETY: The caller's promise.
-        unsafe { (*range).place = self as c_uint };
+        unsafe {
+            (*range).flags = (*range).flags & !FORKS | forks();
+            (*range).place = self as c_uint;
+        }
     }
 
     /// Is a release to come, or under way?
