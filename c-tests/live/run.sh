@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Live events against real system calls and real programs.
-# Usage: run.sh [table|ends|fire|trace|coverage|asan ...]
+# Usage: run.sh [table|ends|fire|trace|coverage|patchers|regcache|asan ...]
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -75,6 +75,10 @@ part_trace() {
 	closing
 }
 
+part_patchers() { bash "$here/patchers.sh"; }
+
+part_regcache() { bash "$here/regcache.sh"; }
+
 part_coverage() {
 	mkdir -p coverage
 	export COVERAGE_PRELOAD="$stage/lib/libmmu_notifier_trace.so $out/mark.so"
@@ -104,7 +108,7 @@ part_asan() {
 	closing
 }
 
-[ $# -gt 0 ] || set -- table ends fire trace coverage asan
+[ $# -gt 0 ] || set -- table ends fire trace coverage patchers regcache asan
 bash "$here/build.sh" "$out" || exit 1
 cd "$out" || exit 1
 status=0
