@@ -84,6 +84,7 @@ fn room() {
         wanted,
         "lost in silence, or torn"
     );
+    assert!(place.push(event(9)), "no room, although all was read");
 }
 
 /// A reader that sleeps is woken by the end.

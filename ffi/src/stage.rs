@@ -35,18 +35,9 @@ pub unsafe extern "C" fn mmu_notifier_live_range_insert(
     ops: *const mmu_notifier_live_range_ops,
     timeout_ms: c_uint,
 ) -> c_int {
-    let abi = REFERENCE;
-    let request = Request {
-        range,
-        mm,
-        start,
-        length,
-        ops,
-        timeout_ms,
-        abi,
-    };
+    let abi = REFERENCE.number().into();
     // SAFETY: The caller keeps the contract.
-    unsafe { stage::insert(request) }.into_c()
+    unsafe { mmu_notifier_abi_live_range_insert(range, mm, start, length, ops, timeout_ms, abi) }
 }
 
 /// mmu_notifier_live_range_insert() for an `invalidate` whose event has the layout `abi`.
