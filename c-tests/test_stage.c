@@ -804,6 +804,23 @@ TEST(stage_DV_13_other_mms_come_along)
 	mmput(mm);
 }
 
+/* fork() is a change of all memory: its own event releases the range, and waits for that. */
+TEST(stage_live_fork_is_an_event)
+{
+	enable_live();
+	page = new_page();
+	a = region("a");
+	ASSERT_EQ(insert(&a, (unsigned long)page, 0x1000, LONG), 0);
+	IN_CHILD({
+		ASSERT_EQ(LOAD(a.released), 1);
+		ASSERT(remove_region(&a));
+	});
+	ASSERT_EQ(LOAD(a.released), 1);
+	wait_done(&a);
+	ASSERT_EQ(timeouts(), 0);
+	ASSERT_EQ(mmu_notifier_live_disable(), 0);
+}
+
 static void fork_here(struct region *self)
 {
 	pid_t child = fork();
