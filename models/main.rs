@@ -4,6 +4,7 @@
 //! A model that fails ends the process at once with status 1: the threads of a broken execution cannot be unwound.
 
 mod busy;
+mod calls;
 mod grace;
 mod locks;
 mod queue;
@@ -21,6 +22,7 @@ fn models() -> Vec<&'static Model> {
         grace::MODELS,
         busy::MODELS,
         space::MODELS,
+        calls::MODELS,
         stage::MODELS,
         queue::MODELS,
     ]

@@ -196,6 +196,11 @@ pub fn stop() {
     WATCHED.enable(false);
 }
 
+/// Are system calls events?
+pub fn is_enabled() -> bool {
+    WATCHED.is_enabled()
+}
+
 /// Waits until no call is in a section or in a pair. The calling thread is not ([`is_inside`]).
 pub fn drain() {
     CALLS.synchronize();

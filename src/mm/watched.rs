@@ -15,8 +15,9 @@ use core::ffi::c_ulong;
 
 use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering};
 
-/// The page.
-#[repr(C, align(4096))]
+/// The page. In a model, less: its threads have small stacks.
+#[cfg_attr(not(loom), repr(C, align(4096)))]
+#[cfg_attr(loom, repr(C))]
 #[derive(Debug)]
 pub struct Watched {
     /// First byte of the hull.
