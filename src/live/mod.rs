@@ -19,6 +19,13 @@
 //! exit and execve: `release` is not called. The kernel takes the whole address space away and closes the device; at exit a driver's
 //! callbacks may already be destroyed, and an execve may still fail.
 //!
+//! Limits
+//! * A call that another thread was already in the middle of when `enable` returned is not announced, nor waited for by who
+//!   subscribes afterwards. Who enables before it starts threads, or subscribes well after, has none.
+//! * A signal handler that leaves by longjmp() in the middle of a call that nobody watches leaves its section open: whoever subscribes
+//!   waits for it for ever.
+//! * A clone that begins on another stack without sharing the address space is not announced.
+//!
 //! What belongs to a processor is in a folder of its own (`x86_64`): what a site looks like, what a slot holds, the gate.
 //!
 //! Lock order: the lock of `STATE` is taken before any other of the library, and by fork first of all. No callback runs under it.
