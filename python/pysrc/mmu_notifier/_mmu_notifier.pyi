@@ -26,6 +26,10 @@ __all__ = [
     "point",
     "spin",
     "synchronize",
+    "_live_disable",
+    "_live_enable",
+    "_live_epoch",
+    "_live_status",
 ]
 
 __version__: str
