@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,6 +188,54 @@ static void case_fork_during_callback(void)
 	_exit(0);
 }
 
+/*
+ * fork() takes malloc's locks after the library's; free() changes the address space while it holds malloc's. Nobody may want a
+ * lock of the library there that fork holds, whatever subscribers come and go meanwhile.
+ */
+static _Atomic bool enough;
+
+static void *free_and_watch(void *unused)
+{
+	struct mmu_interval_notifier sub;
+	const size_t size = 1 << 20;
+
+	(void)unused;
+	while (!enough) {
+		char *volatile first = malloc(size), *volatile second = malloc(size);
+
+		MUST(first && second);
+		MUST(!mmu_interval_notifier_insert(&sub, current->mm, (unsigned long)first & -4096UL, 2 * size, &interval_ops));
+		free(second);		/* the end of the arena: it shrinks */
+		free(first);
+		mmu_interval_notifier_remove(&sub);
+	}
+	return NULL;
+}
+
+static void case_fork_while_others_free(void)
+{
+	enum { THREADS = 3, FORKS = 300 };
+	pthread_t threads[THREADS];
+	int status;
+
+	mallopt(M_MMAP_THRESHOLD, 32 << 20);
+	mallopt(M_TRIM_THRESHOLD, 64 << 10);
+	for (int i = 0; i < THREADS; i++)
+		MUST(!pthread_create(&threads[i], NULL, free_and_watch, NULL));
+	for (int i = 0; i < FORKS; i++) {
+		pid_t child = fork();
+
+		if (!child)
+			_exit(0);
+		MUST(child > 0 && waitpid(child, &status, 0) == child && !status);
+	}
+	enough = true;
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	MUST(told->invalidates > FORKS);
+	_exit(0);
+}
+
 struct one {
 	const char *name;
 	void (*run)(void);
@@ -203,6 +252,7 @@ static const struct one cases[] = {
 	{ "unregister calls release", case_unregister, 0, false },
 	{ "a child of fork is not heard", case_fork_is_inert, 0, false },
 	{ "a child of fork enables again", case_fork_enables_again, 0, false },
+	{ "fork while others free", case_fork_while_others_free, 0, false },
 	{ "fork while a callback runs", case_fork_during_callback, 0, false },
 };
 
