@@ -279,9 +279,9 @@ impl<const KIND: usize> Srcu<KIND> {
         self.wait(ticket);
     }
 
-    /// Before fork: holds the domain still.
+    /// Before fork: no fence is half-way. The lock of who sleeps is not held: fork takes malloc's locks next, and a thread that holds
+    /// one of those may leave an awaited section inside free(), which takes that lock.
     pub fn hold_for_fork(&self) {
-        self.sleeping.acquire();
         self.fencing.acquire();
     }
 
@@ -289,22 +289,25 @@ impl<const KIND: usize> Srcu<KIND> {
     ///
     /// # Safety
     /// This thread called `hold_for_fork`.
-    #[expect(unsafe_code, reason = "hands over held locks")]
+    #[expect(unsafe_code, reason = "hands over a held lock")]
     pub unsafe fn release_in_parent(&self) {
         // SAFETY: Held since `hold_for_fork`.
         unsafe { self.fencing.release() };
-        // SAFETY: As above.
-        unsafe { self.sleeping.release() };
     }
 
     /// After fork, in the child: as in the parent, but nobody sleeps. Which readers are left, the threads' records say.
     ///
     /// # Safety
-    /// This thread's image in the parent called `hold_for_fork`.
+    /// This thread's image in the parent called `hold_for_fork`; the child has one thread.
     // SPEC: DV-13
-    #[expect(unsafe_code, reason = "hands over held locks")]
+    #[expect(
+        unsafe_code,
+        reason = "hands over a held lock, and makes another one anew"
+    )]
     pub unsafe fn release_in_child(&self) {
         self.drained.forget_sleepers();
+        // SAFETY: One thread, which is in none of this domain's functions.
+        unsafe { self.sleeping.renew_in_child() };
         // SAFETY: Held since `hold_for_fork`.
         unsafe { self.release_in_parent() };
     }

@@ -75,6 +75,15 @@ impl<T> Lock<T> {
         words::after_unlock();
     }
 
+    /// Makes the lock free, whoever held it.
+    ///
+    /// # Safety
+    /// The process has one thread, as a child after fork, and it does not hold the lock.
+    pub unsafe fn renew_in_child(&self) {
+        // ORDERING: Relaxed: there is one thread.
+        self.word.store(FREE, Ordering::Relaxed);
+    }
+
     /// The data of a lock that [`Lock::acquire`] took.
     ///
     /// # Safety
