@@ -243,6 +243,7 @@ const HEADERS: &[Header] = &[
     Header {
         path: "include/mmu_notifier/report.h",
         sources: &["src/report/mod.rs", "ffi/src/report.rs"],
+        includes: &["stdbool.h"],
         about: "Who is told when the contract is broken: WARN and BUG.",
         ..Header::NONE
     },

@@ -7,6 +7,8 @@
 #ifndef MMU_NOTIFIER_REPORT_H
 #define MMU_NOTIFIER_REPORT_H
 
+#include <stdbool.h>
+
 /**
  * How bad it is.
  */

@@ -235,15 +235,6 @@ impl Intervals {
         self.state.lock().members.contains(sub)
     }
 
-    /// Forgets a member without waiting, whatever state it is in. Says whether it was one.
-    ///
-    /// # Safety
-    /// As `remove`; and no range will touch this object again.
-    // SPEC: DV-13
-    pub unsafe fn forget(&self, sub: *mut Sub) -> bool {
-        self.state.lock().members.remove(sub)
-    }
-
     /// Begins a read of what `sub` covers. Sleeps while a busy period that concerns it lasts.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ use crate::sync::{
 use crate::thread;
 use deferred::Deferred;
 use members::Members;
-use word::{ATTENTION, CHANGING, ENDING, ODD, SPILLED, Word};
+use word::{ATTENTION, CHANGING, ENDING, FLAGS, ODD, SPILLED, Word};
 
 /// The interval notifiers of one mm.
 #[derive(Debug)]
@@ -95,6 +95,18 @@ struct State {
     members: Members,
 }
 
+impl State {
+    /// Nobody is a member.
+    fn new() -> Self {
+        Self {
+            spilled: 0,
+            deferred: Deferred::EMPTY,
+            nodes: Nodes::new(),
+            members: Members::new(),
+        }
+    }
+}
+
 impl Default for Intervals {
     fn default() -> Self {
         Self::new()
@@ -110,17 +122,11 @@ impl Intervals {
 
     /// As [`Intervals::new`], with another even sequence number: for tests of what happens when it wraps.
     pub fn starting_at(seq: u64) -> Self {
-        let state = State {
-            spilled: 0,
-            deferred: Deferred::EMPTY,
-            nodes: Nodes::new(),
-            members: Members::new(),
-        };
         Self {
             word: AtomicU64::new(Word::idle(seq).0),
             base: AtomicU64::new(Word::base(seq)),
             index: Index::new(),
-            state: Lock::new(state),
+            state: Lock::new(State::new()),
             readers: WaitQueue::new(),
             removers: WaitQueue::new(),
         }
@@ -204,6 +210,33 @@ impl Intervals {
         self.readers.forget_sleepers();
         self.removers.forget_sleepers();
         // SAFETY: As above.
+        unsafe { self.state.release() };
+    }
+
+    /// In the child of a fork that did not hold the state: forgets all members, for the state may be half-way through a change. Only
+    /// ranges that the forking thread has in flight are left to be ended.
+    ///
+    /// # Safety
+    /// No other thread runs, and no range begins on this object any more.
+    // SPEC: DV-13
+    pub unsafe fn abandon_in_child(&self) {
+        // SAFETY: The caller's promise.
+        unsafe { self.state.seize() };
+        // SAFETY: Held now. What was there is left as it is, not dropped.
+        unsafe { ptr::write(self.state.data(), State::new()) };
+        let own = usize::try_from(thread::ranges_in_flight(self.key())).unwrap_or(0);
+        self.step(|old| {
+            let counted = if old.has(SPILLED) { own } else { old.active() };
+            let left = old.without(FLAGS).with_active(own.min(counted));
+            if left.is_active() || !left.is_odd() {
+                left
+            } else {
+                left.next_seq()
+            }
+        });
+        self.readers.forget_sleepers();
+        self.removers.forget_sleepers();
+        // SAFETY: Held since `seize`.
         unsafe { self.state.release() };
     }
 

@@ -20,6 +20,8 @@ pub(super) const CHANGING: u64 = 1 << 17;
 pub(super) const ENDING: u64 = 1 << 18;
 /// See the module comment.
 pub(super) const ATTENTION: u64 = 1 << 19;
+/// All of them.
+pub(super) const FLAGS: u64 = SPILLED | CHANGING | ENDING | ATTENTION;
 /// The lowest bit of the sequence number.
 pub(super) const ODD: u64 = 1 << SEQ_SHIFT;
 

@@ -117,7 +117,7 @@ fn not_waited(thread: &Record) {
     thread.section(1).awaited.store(1, Ordering::Relaxed);
 }
 
-/// After a change: counts what [`not_waited`] left.
+/// After a change: counts what `not_waited` left.
 #[inline]
 pub fn settle(thread: &Record) {
     // ORDERING: Relaxed, both: the thread's own.

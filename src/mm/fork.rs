@@ -1,6 +1,6 @@
 //! fork and exit. In fork, the child gets a process mm without subscriptions; other mms come along as memory (DV-13).
 //!
-//! Three phases. Before: every lock of the library is taken, outermost first. A callback that the worker runs is not waited
+//! Three phases. Before: every lock of the library is taken, outermost first, but those that an event inside free() may want. A callback that the worker runs is not waited
 //! for: it may want a lock that the forking thread holds. In the child it is lost half-way, like any thread.
 //! In the parent: everything is released, nothing has changed. In the child: the same, but what other threads were in the
 //! middle of is over: their sleeps, their sections, their ranges, their locks.
@@ -104,10 +104,20 @@ unsafe fn hold(mm: *mut mm_struct) {
         (*mm).mmap_lock.hold_for_fork();
         (*mm).rmap_lock.hold_for_fork();
         each_subscriptions(mm, |subscriptions| {
-            subscriptions.intervals.hold_for_fork();
+            if !is_abandoned(mm, subscriptions) {
+                subscriptions.intervals.hold_for_fork();
+            }
             subscriptions.chain.hold_for_fork();
         });
     }
+}
+
+/// Are these intervals the process's own mm's? Their lock is not held: an event inside free() may take it with malloc's locks
+/// held, and fork takes malloc's locks after its handlers have run. The child does not go by what the lock guards.
+unsafe fn is_abandoned(mm: *mut mm_struct, subscriptions: &Subscriptions) -> bool {
+    // SAFETY: The caller passes a listed mm.
+    let own = unsafe { subscriptions::raw(mm) };
+    mm == process_mm() && core::ptr::eq(own, subscriptions)
 }
 
 unsafe fn release_in_parent(mm: *mut mm_struct) {
@@ -115,7 +125,9 @@ unsafe fn release_in_parent(mm: *mut mm_struct) {
     unsafe {
         each_subscriptions(mm, |subscriptions| {
             subscriptions.chain.release_after_fork();
-            subscriptions.intervals.release_in_parent();
+            if !is_abandoned(mm, subscriptions) {
+                subscriptions.intervals.release_in_parent();
+            }
         });
         (*mm).rmap_lock.release_in_parent();
         (*mm).mmap_lock.release_in_parent();
@@ -127,7 +139,11 @@ unsafe fn release_in_child(mm: *mut mm_struct) {
     unsafe {
         each_subscriptions(mm, |subscriptions| {
             subscriptions.chain.release_after_fork();
-            subscriptions.intervals.release_in_child();
+            if is_abandoned(mm, subscriptions) {
+                subscriptions.intervals.abandon_in_child();
+            } else {
+                subscriptions.intervals.release_in_child();
+            }
         });
         (*mm).rmap_lock.release_in_child();
         (*mm).mmap_lock.release_in_child();
