@@ -18,6 +18,7 @@ use crate::abi::notifier::{
     },
     mmu_notifier_range,
 };
+use crate::mm;
 use crate::sync::syscall;
 
 /// ioctl of a userfaultfd: moves pages.
@@ -161,22 +162,8 @@ pub(super) fn fork((first, last): Hull, changes: &mut Changes) {
 
 /// The event of an advice, if it takes pages away or replaces them.
 fn event_of_advice(advice: usize) -> Option<mmu_notifier_event> {
-    const GUARD_INSTALL: c_int = 102;
-    const CLEARING: [c_int; 10] = [
-        libc::MADV_DONTNEED,
-        libc::MADV_FREE,
-        libc::MADV_REMOVE,
-        libc::MADV_PAGEOUT,
-        // It replaces the zero page.
-        libc::MADV_POPULATE_WRITE,
-        libc::MADV_DONTNEED_LOCKED,
-        libc::MADV_COLLAPSE,
-        libc::MADV_HWPOISON,
-        libc::MADV_SOFT_OFFLINE,
-        GUARD_INSTALL,
-    ];
     let advice = c_int::try_from(advice as u32).ok()?;
-    CLEARING.contains(&advice).then_some(CLEAR)
+    mm::clears(advice).then_some(CLEAR)
 }
 
 /// PROT_GROWSDOWN begins where the mapping begins.
