@@ -239,16 +239,33 @@ static void *replace(void *place)
 	return NULL;
 }
 
-/* What machine code decides cannot be held. So: a page is replaced all the time, and is watched meanwhile. */
-TEST(DV_2_a_page_that_is_replaced_all_the_time_never_changes_in_silence)
+/* The same without a look into Rust: machine code decides. The pages of a file have their numbers in them. */
+static void *replace_by_map(void *place)
+{
+	enum { NUMBERS = 64 };
+	int fd = memfd_create("numbers", 0);
+
+	ASSERT_EQ(ftruncate(fd, NUMBERS * PAGE), 0);
+	for (int number = 0; number < NUMBERS; number++)
+		ASSERT_EQ(pwrite(fd, &number, sizeof(number), number * PAGE), (ssize_t)sizeof(number));
+	for (int number = 0; !LOAD(stop); number = (number + 1) % NUMBERS)
+		ASSERT(mmap(place, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, number * PAGE) == place);
+	close(fd);
+	return NULL;
+}
+
+/* A page is replaced all the time, and is watched meanwhile; others are always, below and above it. */
+static void never_in_silence(void *(*body)(void *))
 {
 	enum { ROUNDS = 3000 };
-	struct mmu_interval_notifier sub;
+	struct mmu_interval_notifier sub, below, above;
 	struct thread *replaces;
 	unsigned valid = 0;
 
 	enable();
-	replaces = spawn(replace, memory);
+	ASSERT_EQ(mmu_interval_notifier_insert(&below, current->mm, PAGE, PAGE, &quiet_ops), 0);
+	ASSERT_EQ(mmu_interval_notifier_insert(&above, current->mm, -2UL * PAGE, PAGE, &quiet_ops), 0);
+	replaces = spawn(body, memory);
 	for (int round = 0; round < ROUNDS; round++) {
 		unsigned long seq;
 		int number, later;
@@ -267,8 +284,68 @@ TEST(DV_2_a_page_that_is_replaced_all_the_time_never_changes_in_silence)
 	}
 	STORE(stop, 1);
 	join(replaces);
+	mmu_interval_notifier_remove(&above);
+	mmu_interval_notifier_remove(&below);
 	ASSERT(valid > 0);
 	ASSERT_EQ(mmu_notifier_live_epoch(), 0);
+}
+
+TEST(DV_2_a_page_that_is_replaced_all_the_time_never_changes_in_silence) { never_in_silence(replace); }
+
+/* What machine code decides cannot be held in the gap. */
+TEST(DV_2_nor_when_machine_code_decides) { never_in_silence(replace_by_map); }
+
+/* Protects [start, end), which reaches a watched page or not. */
+static void expect_told(char *start, char *end, bool told)
+{
+	ASSERT_EQ(mprotect(start, (size_t)(end - start), PROT_NONE), 0);
+	if (calls() != (told ? 1 : 0))
+		FAIL("%td pages from %p on: told or not, but not so", (end - start) / PAGE, (void *)start);
+}
+
+/* Calls that begin and end wherever they want, as seen from a watched page somewhere in its block of 2 MiB. */
+static void expect_exact(char *room, long block)
+{
+	static const long places[] = { 0, 1, 255, 510, 511 };
+	static const long lengths[] = { 1, 2, 256, 511, 512, 513, 1024, 15 * 512, 16 * 512 - 1, 16 * 512, 17 * 512 };
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		char *page = room + 20 * block + places[i] * PAGE;
+
+		INSERT(&w, current->mm, (unsigned long)page, PAGE);
+		for (size_t j = 0; j < sizeof(lengths) / sizeof(lengths[0]); j++) {
+			long length = lengths[j] * PAGE;
+
+			expect_told(page - length, page, false);
+			expect_told(page + PAGE - length, page + PAGE, true);
+			expect_told(page - length / 2 / PAGE * PAGE, page - length / 2 / PAGE * PAGE + length, true);
+			expect_told(page, page + length, true);
+			expect_told(page + PAGE, page + PAGE + length, false);
+		}
+		REMOVE(&w);
+		expect_told(page - PAGE, page + PAGE, false);
+	}
+}
+
+TEST(LIVE_who_watches_a_page_is_told_of_calls_that_reach_it_and_of_no_others)
+{
+	enum { BLOCK = 2 << 20 };
+	char *room = mmap(NULL, 42L * BLOCK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct mmu_interval_notifier below, above;
+
+	ASSERT(room != MAP_FAILED);
+	room = (char *)(((unsigned long)room + BLOCK - 1) & -(unsigned long)BLOCK);
+	enable();
+	w = watch("w");
+	ASSERT_EQ(mmu_interval_notifier_insert(&below, current->mm, PAGE, PAGE, &quiet_ops), 0);
+	ASSERT_EQ(mmu_interval_notifier_insert(&above, current->mm, -2UL * PAGE, PAGE, &quiet_ops), 0);
+	expect_exact(room, BLOCK);
+	/* Without the machine code. */
+	mmu_notifier_live_set_gap(&gap);
+	expect_exact(room, BLOCK);
+	mmu_notifier_live_set_gap(NULL);
+	mmu_interval_notifier_remove(&above);
+	mmu_interval_notifier_remove(&below);
 }
 
 /* Threads come and go, and so do their stacks: a listener hears of that, but always of both ends. */

@@ -26,6 +26,9 @@ pub(super) const UFFDIO_MOVE: usize = 0xc028_aa05;
 /// ioctl of a userfaultfd: write-protects pages.
 pub(super) const UFFDIO_WRITEPROTECT: usize = 0xc018_aa06;
 
+/// mprotect: begins where the mapping begins.
+pub(super) const PROT_GROWSDOWN: c_int = 0x0100_0000;
+
 /// Ranges that one call can have.
 const MOST: usize = 16;
 
@@ -168,8 +171,7 @@ fn event_of_advice(advice: usize) -> Option<mmu_notifier_event> {
 
 /// PROT_GROWSDOWN begins where the mapping begins.
 fn protect(start: usize, length: usize, protection: usize, changes: &mut Changes) {
-    const GROWS_DOWN: c_int = 0x0100_0000;
-    if !has(protection, GROWS_DOWN) {
+    if !has(protection, PROT_GROWSDOWN) {
         return changes.add(PROTECTION_VMA, start, length);
     }
     let mut begin = 0;

@@ -121,8 +121,8 @@ unsafe fn insert_with(
         if result.is_ok() {
             calls::wait_after_insert(mm);
         } else {
-            if watched {
-                WATCHED.remove();
+            if let Some(last) = watched {
+                WATCHED.remove(start, last);
             }
             // ORDERING: Relaxed: not the last one; the caller still holds its own.
             count(mm).fetch_sub(1, Ordering::Relaxed);
@@ -131,8 +131,8 @@ unsafe fn insert_with(
     }
 }
 
-/// Has system calls look for intervals in what one is about to cover, if it is the process's own mm.
-fn watch(mm: *mut mm_struct, start: c_ulong, length: c_ulong) -> bool {
+/// Has system calls look for intervals in what one is about to cover, if it is the process's own mm. Returns its last byte then.
+fn watch(mm: *mut mm_struct, start: c_ulong, length: c_ulong) -> Option<c_ulong> {
     let last = length
         .checked_sub(1)
         .and_then(|length| start.checked_add(length));
@@ -140,7 +140,7 @@ fn watch(mm: *mut mm_struct, start: c_ulong, length: c_ulong) -> bool {
     if let Some(last) = last {
         WATCHED.add(start, last);
     }
-    last.is_some()
+    last
 }
 
 /// Is `interval_sub` inserted into `mm`? Reads nothing of it.
@@ -187,7 +187,8 @@ pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
         };
         subscriptions.intervals.remove(interval_sub, opaque(mm))?;
         if calls::is_own(mm) {
-            WATCHED.remove();
+            let interval = &(*interval_sub).interval_tree;
+            WATCHED.remove(interval.start, interval.last);
         }
         mmdrop(mm)
     }

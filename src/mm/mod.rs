@@ -59,7 +59,7 @@ pub use notifiers::{
 pub use producers::{clears, madvise, mmap, mprotect, mremap, munmap};
 pub use registry::process_mm;
 pub use task::{current, get_task_mm, kthread_unuse_mm, kthread_use_mm};
-pub use watched::{WATCHED, Watched};
+pub use watched::{BLOCK_SHIFT, BLOCKS, MORE_BLOCKS, WATCHED, Watched};
 
 use core::ffi::CStr;
 

@@ -5,7 +5,7 @@
 //! was; clear, the result is in rax.
 //!
 //! What nobody watches is decided here, without a change of any other register. It is the machine code of `mm::calls::Call` (look there
-//! for why): enter the section, look at the hull, make the call, leave. Everything else saves the vector registers and goes on
+//! for why): enter the section, look at the hull and then at the blocks, make the call, leave. Everything else saves the vector registers and goes on
 //! in `hook`. So do calls of a thread that has no record yet, holds a lock of the library, or is in a section or a callback.
 #![expect(unsafe_code, reason = "machine code")]
 
@@ -14,7 +14,7 @@ use core::mem::offset_of;
 
 use crate::live::hook::{after_awaited, hook};
 use crate::mm::calls::CALLS;
-use crate::mm::{WATCHED, Watched};
+use crate::mm::{BLOCK_SHIFT, BLOCKS, MORE_BLOCKS, WATCHED, Watched};
 use crate::srcu::Srcu;
 use crate::sync::fence::{CHEAP, MODE};
 use crate::thread::offsets;
@@ -43,14 +43,16 @@ enum Class {
     Other = 0,
     /// It changes the range that rdi and rsi give.
     Range = 1,
+    /// mprotect: as `Range`, but with PROT_GROWSDOWN, which begins elsewhere, as `Look`.
+    Protect = 2,
     /// mmap: as `Range`, if MAP_FIXED is set.
-    Map = 2,
+    Map = 3,
     /// It takes a longer look.
-    Look = 3,
+    Look = 4,
     /// ioctl: as `Look`, for the two requests of userfaultfd that change mappings.
-    Ioctl = 4,
+    Ioctl = 5,
     /// clone: as `Look`, unless the child shares the address space or begins on another stack, where nothing could return to.
-    Clone = 5,
+    Clone = 6,
 }
 
 const CLASSES: usize = 512;
@@ -60,8 +62,6 @@ static CLASS: [u8; CLASSES] = {
     let mut class = [Class::Other as u8; CLASSES];
     let ranges = [
         libc::SYS_munmap,
-        libc::SYS_mprotect,
-        libc::SYS_pkey_mprotect,
         libc::SYS_madvise,
         libc::SYS_remap_file_pages,
     ];
@@ -86,6 +86,8 @@ static CLASS: [u8; CLASSES] = {
         class[looks[at] as usize] = Class::Look as u8;
         at += 1;
     }
+    class[libc::SYS_mprotect as usize] = Class::Protect as u8;
+    class[libc::SYS_pkey_mprotect as usize] = Class::Protect as u8;
     class[libc::SYS_mmap as usize] = Class::Map as u8;
     class[libc::SYS_ioctl as usize] = Class::Ioctl as u8;
     class[libc::SYS_clone as usize] = Class::Clone as u8;
@@ -101,8 +103,9 @@ pub(in crate::live) fn is_known(number: usize) -> bool {
 
 /// Is it one that changes mappings, whatever its arguments are?
 pub(in crate::live) fn is_memory(number: usize) -> bool {
+    let ranges = [Class::Range as u8, Class::Protect as u8];
     let class = CLASS.get(number);
-    class.is_some_and(|class| *class == Class::Range as u8 || number == libc::SYS_mremap as usize)
+    class.is_some_and(|class| ranges.contains(class) || number == libc::SYS_mremap as usize)
 }
 
 /// Room for what XSAVE stores of x87, SSE, AVX and AVX-512, with its header.
@@ -161,6 +164,8 @@ global_asm!(
     "cmp r11d, {range}",
     "jb 9f",
     "je 2f",
+    "cmp r11d, {protect}",
+    "je 33f",
     "cmp r11d, {map}",
     "je 1f",
     "cmp r11d, {look}",
@@ -181,6 +186,10 @@ global_asm!(
     "9:",
     "stc",
     "ret",
+    "33:",
+    "test edx, {grows_down}",
+    "jz 2f",
+    "jmp 5f",
     // mmap
     "1:",
     "test r10d, {map_fixed}",
@@ -213,7 +222,26 @@ global_asm!(
     "cmp rdi, qword ptr [rip + {watched} + {last}]",
     "ja 6f",
     "cmp r11, qword ptr [rip + {watched} + {first}]",
-    "jae 3f",
+    "jb 6f",
+    // In the hull: look at the blocks from the first one, in rcx, on; there are r11 more.
+    "push rdx",
+    "and r11, -4096",
+    "dec r11",
+    "shr r11, {block_shift}",
+    "mov rcx, rdi",
+    "shr rcx, {block_shift}",
+    "sub r11, rcx",
+    "cmp r11, {more_blocks}",
+    "ja 32f",
+    "lea rdx, [rip + {watched} + {blocks}]",
+    "31:",
+    "and ecx, {last_block}",
+    "cmp dword ptr [rdx + 4 * rcx], 0",
+    "jne 32f",
+    "inc ecx",
+    "dec r11",
+    "jns 31b",
+    "pop rdx",
     // Nobody: make the call, and leave the section.
     "6:",
     "syscall",
@@ -225,6 +253,10 @@ global_asm!(
     "clc",
     "ret",
     // Somebody may: leave the section again, and have a longer look. It tells who waits for that.
+    "32:",
+    "pop rdx",
+    "mov rcx, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
+    "mov rcx, qword ptr fs:[rcx]",
     "3:",
     "mov qword ptr [rcx + {calls_number}], 0",
     "5:",
@@ -287,6 +319,8 @@ global_asm!(
     classes = const CLASSES,
     class = sym CLASS,
     range = const Class::Range as u32,
+    protect = const Class::Protect as u32,
+    grows_down = const crate::live::classify::PROT_GROWSDOWN,
     map = const Class::Map as u32,
     look = const Class::Look as u32,
     ioctl = const Class::Ioctl as u32,
@@ -306,6 +340,10 @@ global_asm!(
     everything = const offset_of!(Watched, everything),
     first = const offset_of!(Watched, first),
     last = const offset_of!(Watched, last),
+    blocks = const offset_of!(Watched, blocks),
+    last_block = const BLOCKS - 1,
+    more_blocks = const MORE_BLOCKS,
+    block_shift = const BLOCK_SHIFT,
     hook = sym hook,
     after_awaited = sym after_awaited,
     save_area = const SAVE_AREA,
