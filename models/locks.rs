@@ -9,6 +9,7 @@ use crate::tools::{Memory, Model, exhaustive, join, shared, spawn, up_to};
 pub const MODELS: &[Model] = &[
     exhaustive("locks::lock", lock),
     up_to("locks::lock_three", lock_three, [Some(4), Some(6)]),
+    up_to("locks::fork", fork, [Some(3), Some(5)]),
     up_to("locks::wait_queue", wait_queue, [Some(4), Some(6)]),
     up_to("locks::wait_queue_two", wait_queue_two, [Some(3), Some(4)]),
     exhaustive("locks::wait_queue_freed", wait_queue_freed),
@@ -50,6 +51,36 @@ fn exclusion(others: u64, rounds: u64) {
     join(threads);
     assert_eq!(*place.0.lock(), (others + 1) * rounds);
     assert_eq!(place.1.read(), (others + 1) * rounds);
+}
+
+/// fork holds the lock and waits for one of malloc's, whose holder wants the lock and does not wait for fork: it leaves word, which
+/// fork finds. A third thread takes the lock as always.
+fn fork() {
+    let place = shared((Lock::new(0_u32), Lock::new(()), AtomicU32::new(0)));
+    let (inside, other) = (place.clone(), place.clone());
+    let inside_free = spawn(move || {
+        let malloc = inside.1.lock();
+        loop {
+            if let Some(mut told) = inside.0.lock_unless_forking() {
+                *told += 1;
+                break;
+            }
+            inside.2.store(1, Ordering::Relaxed);
+            if inside.0.is_forking() {
+                break;
+            }
+        }
+        drop(malloc);
+    });
+    let other = spawn(move || drop(other.0.lock()));
+    place.0.acquire_for_fork();
+    drop(place.1.lock());
+    // SAFETY: Taken above.
+    unsafe { place.0.release_after_fork() };
+    let word = place.2.swap(0, Ordering::Relaxed);
+    join(vec![inside_free, other]);
+    // It was told, or has left word in time; who could take the lock after all may have done both.
+    assert!(*place.0.lock() + word > 0, "nobody was told");
 }
 
 /// A sleeper sees the change that it waits for, and is woken by it, there and back.

@@ -12,8 +12,11 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -190,49 +193,176 @@ static void case_fork_during_callback(void)
 
 /*
  * fork() takes malloc's locks after the library's; free() changes the address space while it holds malloc's. Nobody may want a
- * lock of the library there that fork holds, whatever subscribers come and go meanwhile.
+ * lock of the library there that fork holds, whatever subscribers come and go meanwhile, and whatever their callbacks put.
  */
-static _Atomic bool enough;
-
-static void *free_and_watch(void *unused)
-{
+struct freeing {
 	struct mmu_interval_notifier sub;
+	struct mmu_notifier_ops ops;
+	struct mmu_notifier *_Atomic held;	/* put by the callback */
+	bool holds;
+};
+
+static _Atomic bool enough;
+static _Atomic int given, freed, put_inside;
+
+static struct mmu_notifier *alloc_notifier(struct mm_struct *mm)
+{
+	struct mmu_notifier *fresh = calloc(1, sizeof(*fresh));
+
+	(void)mm;
+	given += fresh != NULL;
+	return fresh ? fresh : ERR_PTR(-ENOMEM);
+}
+
+static void free_notifier(struct mmu_notifier *sub)
+{
+	freed++;
+	free(sub);
+}
+
+static bool invalidate_and_put(struct mmu_interval_notifier *sub, const struct mmu_notifier_range *event, unsigned long seq)
+{
+	struct mmu_notifier *held = atomic_exchange(&container_of(sub, struct freeing, sub)->held, NULL);
+
+	if (held) {
+		usleep(500);		/* let fork() get to malloc's locks, which this thread holds */
+		mmu_notifier_put(held);
+		put_inside++;
+	}
+	return invalidate(sub, event, seq);
+}
+
+static void *free_and_watch(void *data)
+{
+	static const struct mmu_interval_notifier_ops putting = { .invalidate = invalidate_and_put };
+	struct freeing *self = data;
 	const size_t size = 1 << 20;
 
-	(void)unused;
 	while (!enough) {
-		char *volatile first = malloc(size), *volatile second = malloc(size);
+		char *volatile first, *volatile second;
 
+		if (self->holds) {
+			self->held = mmu_notifier_get(&self->ops, current->mm);
+			MUST(!IS_ERR(self->held));
+		}
+		first = malloc(size);
+		second = malloc(size);
 		MUST(first && second);
-		MUST(!mmu_interval_notifier_insert(&sub, current->mm, (unsigned long)first & -4096UL, 2 * size, &interval_ops));
+		MUST(!mmu_interval_notifier_insert(&self->sub, current->mm, (unsigned long)first & -4096UL, 2 * size, &putting));
 		free(second);		/* the end of the arena: it shrinks */
 		free(first);
-		mmu_interval_notifier_remove(&sub);
+		mmu_interval_notifier_remove(&self->sub);
+		if (self->held)		/* nothing was given back */
+			mmu_notifier_put(atomic_exchange(&self->held, NULL));
 	}
 	return NULL;
 }
 
-static void case_fork_while_others_free(void)
+static void fork_while_others_free(bool they_put)
 {
 	enum { THREADS = 3, FORKS = 300 };
+	static struct freeing freeing[THREADS];
 	pthread_t threads[THREADS];
 	int status;
 
 	mallopt(M_MMAP_THRESHOLD, 32 << 20);
 	mallopt(M_TRIM_THRESHOLD, 64 << 10);
-	for (int i = 0; i < THREADS; i++)
-		MUST(!pthread_create(&threads[i], NULL, free_and_watch, NULL));
+	for (int i = 0; i < THREADS; i++) {
+		freeing[i].holds = they_put;
+		freeing[i].ops = (struct mmu_notifier_ops){ .alloc_notifier = alloc_notifier, .free_notifier = free_notifier };
+		MUST(!pthread_create(&threads[i], NULL, free_and_watch, &freeing[i]));
+	}
 	for (int i = 0; i < FORKS; i++) {
 		pid_t child = fork();
 
-		if (!child)
-			_exit(0);
+		if (!child) {
+			alarm(DEADLINE);
+			mmu_notifier_unregister(&chain, current->mm);	/* inherited: ends in silence */
+			_exit(told->releases != 0);
+		}
 		MUST(child > 0 && waitpid(child, &status, 0) == child && !status);
 	}
 	enough = true;
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
 	MUST(told->invalidates > FORKS);
+	mmu_notifier_synchronize();
+	MUST(given == freed && put_inside <= given && (put_inside > THREADS) == they_put);
+	_exit(0);
+}
+
+static void case_fork_while_others_free(void) { fork_while_others_free(false); }
+static void case_fork_while_others_put(void) { fork_while_others_free(true); }
+
+/*
+ * Ways to fork that run no handlers: _Fork() and a bare clone(). The child may do what POSIX lets it do, which is no function of the
+ * library. Its memory is its own, nothing of it is told, and it hangs on nothing that another thread held.
+ */
+static pid_t bare_clone(void)
+{
+	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static void *watch_and_unmap(void *unused)
+{
+	struct mmu_interval_notifier sub;
+
+	while (!enough) {
+		char *place = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		MUST(place != MAP_FAILED);
+		MUST(!mmu_interval_notifier_insert(&sub, current->mm, (unsigned long)place, LENGTH, &interval_ops));
+		MUST(!munmap(place, LENGTH));
+		mmu_interval_notifier_remove(&sub);
+	}
+	return unused;
+}
+
+static void fork_without_handlers(pid_t (*way)(void))
+{
+	enum { THREADS = 2, FORKS = 1000 };
+	int status, starts = told->starts;
+	pthread_t threads[THREADS];
+
+	for (int i = 0; i < THREADS; i++)
+		MUST(!pthread_create(&threads[i], NULL, watch_and_unmap, NULL));
+	for (int i = 0; i < FORKS; i++) {
+		pid_t child = way();
+
+		if (!child) {
+			int before = told->starts;
+
+			alarm(DEADLINE);
+			_exit(munmap(range, LENGTH) || mprotect(told, sizeof(*told), PROT_READ) || told->starts < before);
+		}
+		MUST(child > 0 && waitpid(child, &status, 0) == child && !status);
+	}
+	enough = true;
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	MUST(told->starts == starts + FORKS && told->starts == told->ends);	/* of the parent's fork, and no other */
+	MUST(*range == 1);
+	_exit(0);
+}
+
+static void case__Fork(void) { fork_without_handlers(_Fork); }
+static void case_clone(void) { fork_without_handlers(bare_clone); }
+
+/* A process with one thread may go on in such a child. Live events are off there, until they are asked for. */
+static void case_clone_enables_again(void)
+{
+	struct mmu_notifier_live_status state = { .size = sizeof(state) };
+	int status;
+	pid_t child = bare_clone();
+
+	if (!child) {
+		alarm(DEADLINE);
+		MUST(!mmu_notifier_live_status(&state) && !state.enabled);
+		MUST(!mmu_notifier_live_enable());
+		MUST(!mmu_notifier_live_status(&state) && state.enabled);
+		_exit(0);
+	}
+	MUST(child > 0 && waitpid(child, &status, 0) == child && !status);
 	_exit(0);
 }
 
@@ -253,6 +383,10 @@ static const struct one cases[] = {
 	{ "a child of fork is not heard", case_fork_is_inert, 0, false },
 	{ "a child of fork enables again", case_fork_enables_again, 0, false },
 	{ "fork while others free", case_fork_while_others_free, 0, false },
+	{ "fork while others free, and callbacks put", case_fork_while_others_put, 0, false },
+	{ "_Fork() while others subscribe", case__Fork, 0, false },
+	{ "clone() while others subscribe", case_clone, 0, false },
+	{ "a child of clone enables again", case_clone_enables_again, 0, false },
 	{ "fork while a callback runs", case_fork_during_callback, 0, false },
 };
 

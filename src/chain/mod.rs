@@ -8,7 +8,8 @@
 //! * An unlinked notifier keeps its `next` and has a NULL `pprev`; it may be freed after a grace period.
 //! * A walk runs inside a [`Section`], which is a read section of the domain and a frame of the thread (DV-7).
 //!
-//! The mm is an opaque pointer here, handed to callbacks. Lock order: the chain's lock is a leaf.
+//! The mm is an opaque pointer here, handed to callbacks. Lock order: the chain's lock is a leaf. fork does not hold it: a callback
+//! inside free() may take it (a put), and fork takes malloc's locks after its handlers have run.
 #![expect(unsafe_code, reason = "an intrusive list and callbacks of C")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -96,18 +97,25 @@ impl Chain {
         }
     }
 
-    /// Before fork: holds the list still.
-    pub fn hold_for_fork(&self) {
-        self.lock.acquire();
-    }
-
-    /// After fork, in both processes: undoes `hold_for_fork`.
+    /// In the child of a fork, which did not hold the lock: links may be half-way through a change. Walks go by `next`, which is
+    /// whole at any time; so is the list, once it is linked back along it.
     ///
     /// # Safety
-    /// This thread, or its image in the parent, called `hold_for_fork`.
-    pub unsafe fn release_after_fork(&self) {
-        // SAFETY: Held since `hold_for_fork`.
-        unsafe { self.lock.release() };
+    /// No other thread runs, and this one does not hold the lock.
+    // SPEC: DV-13
+    pub unsafe fn repair_in_child(&self) {
+        // SAFETY: The caller's promise.
+        unsafe { self.lock.renew_in_child() };
+        let mut place = &self.first;
+        loop {
+            // ORDERING: Relaxed, both: there is one thread.
+            let node = place.load(Ordering::Relaxed);
+            if node.is_null() {
+                break;
+            }
+            pprev_of(node).store(place.as_ptr(), Ordering::Relaxed);
+            place = next_of(node);
+        }
     }
 }
 

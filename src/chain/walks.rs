@@ -59,6 +59,11 @@ impl<'a> Section<'a> {
         WALKS.read_unlock(self.thread, self.section)
     }
 
+    /// Leaves the read section in a child, where nobody waits for that.
+    pub fn abandon(&self) {
+        WALKS.abandon(self.thread, self.section);
+    }
+
     /// One pass: calls `visit` with each notifier, until it answers false.
     // SPEC: HS-3 HS-11
     #[inline(always)]

@@ -35,6 +35,26 @@ unsafe fn make(call: &Registers) -> isize {
     unsafe { syscall(call.number, call.arguments) }
 }
 
+/// Makes the call, and ends the section. False: in a child that the call has made.
+unsafe fn make_inside(call: &mut Registers, section: Call) -> bool {
+    let number = call.number;
+    // SAFETY: The program's own call.
+    let result = unsafe { make(call) };
+    call.number = result as usize;
+    let in_child = is_in_child(number, result);
+    if in_child {
+        section.leave_in_child();
+    } else {
+        section.leave();
+    }
+    !in_child
+}
+
+/// Has this call just made the process that it returns to?
+fn is_in_child(number: usize, result: isize) -> bool {
+    fork::is_fork(number) && result == 0
+}
+
 /// A section that machine code has left was awaited.
 pub(super) extern "C" fn after_awaited(_call: &mut Registers) -> u32 {
     wake();
@@ -50,6 +70,9 @@ fn wake() {
 
 /// Everything that `gate` does not decide itself.
 pub(super) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
+    if WATCHED.is_inherited() {
+        return PASS;
+    }
     let thread = thread::current();
     if CALLS.is_awaited(thread) && !CALLS.is_inside(thread) {
         wake();
@@ -69,8 +92,7 @@ pub(super) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
     unsafe {
         if changes.ranges().is_empty() {
             gap::run();
-            call.number = make(call) as usize;
-            section.leave();
+            make_inside(call, section);
         } else if let Some(result) = grow_in_place(call) {
             call.number = result as usize;
             section.leave();
@@ -118,8 +140,8 @@ unsafe fn announced(registers: &mut Registers, section: Call, changes: &Changes)
     // SAFETY: The program's own call.
     let result = unsafe { make(registers) };
     if let Some(pair) = pair {
-        if fork::is_fork(registers.number) && result == 0 {
-            pair.forget();
+        if is_in_child(registers.number, result) {
+            pair.leave_in_child();
         } else {
             // SAFETY: As above.
             unsafe { pair.end() };
@@ -139,9 +161,10 @@ unsafe fn nested(call: &mut Registers, in_callback: bool) -> u32 {
     let changes_memory = !changes.ranges().is_empty();
     watched(&mut changes, &section);
     let number = call.number;
-    // SAFETY: The program's own call.
-    call.number = unsafe { make(call) } as usize;
-    section.leave();
+    // SAFETY: As for `hook`.
+    if !unsafe { make_inside(call, section) } {
+        return DONE;
+    }
     if !changes.ranges().is_empty() {
         epoch::raise(Cause::Nested);
     }

@@ -11,6 +11,7 @@ use super::status::{
 };
 use super::write::{self, Method, Patches};
 use super::{fork, gap};
+use crate::mm::WATCHED;
 use crate::mm::calls::{self, Observer};
 use crate::report::{Error, Result};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Lock, Ordering};
@@ -104,7 +105,8 @@ pub fn enable(flags: c_uint) -> Result<()> {
     calls::prepare()?;
     let plan = find_plan();
     let mut state = STATE.lock();
-    if state.enabled {
+    // In a child of a bare clone() the lock guards what the parent left there.
+    if state.enabled && WATCHED.is_enabled() {
         return Ok(());
     }
     let result = plan.and_then(|plan| switch_on(plan, &methods(flags)));
@@ -211,7 +213,8 @@ pub fn status() -> mmu_notifier_live_status {
     note_lost_sites();
     let mut status = mmu_notifier_live_status::new();
     let state = STATE.lock();
-    let (enabled, method, reason) = (state.enabled, state.method, state.reason);
+    let enabled = state.enabled && WATCHED.is_enabled();
+    let (method, reason) = (state.method, state.reason);
     drop(state);
     if let Some(plan) = plan() {
         status.sites = plan.in_place().count_ones();

@@ -251,6 +251,13 @@ impl Call {
         }
     }
 
+    /// As [`Call::leave`], in a child that the call has made: nobody waits there, and no lock is to be touched, for no handler of fork
+    /// has run yet, if any will.
+    // SPEC: DV-13
+    pub fn leave_in_child(self) {
+        CALLS.abandon(self.thread, self.section);
+    }
+
     /// Begins a pair for each of `ranges`, in their order. The call's section ends here: callbacks run outside it.
     ///
     /// # Safety
@@ -336,6 +343,13 @@ impl<'a> Pair<'a> {
         drop(self.walk);
         PAIRS.read_unlock(self.thread, self.section);
         settle(self.thread);
+    }
+
+    /// As [`Pair::forget`], in a child that the call itself has made, without handlers of fork: touches nothing but the thread's own.
+    // SPEC: DV-13
+    pub fn leave_in_child(self) {
+        PAIRS.abandon(self.thread, self.section);
+        self.walk.abandon();
     }
 
     /// In a child after fork, which has no subscribers: ends what this thread is in, and tells nobody.

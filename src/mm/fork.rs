@@ -1,14 +1,15 @@
 //! fork and exit. In fork, the child gets a process mm without subscriptions; other mms come along as memory (DV-13).
 //!
-//! Three phases. Before: every lock of the library is taken, outermost first, but those that an event inside free() may want. A callback that the worker runs is not waited
-//! for: it may want a lock that the forking thread holds. In the child it is lost half-way, like any thread.
+//! Three phases. Before: every lock of the library is taken, outermost first, but those that an event inside free() may want: fork
+//! takes malloc's locks next. (The worker's is taken, and such an event does not wait for it.) A callback that the worker runs is not
+//! waited for: it may want a lock that the forking thread holds. In the child it is lost half-way, like any thread.
 //! In the parent: everything is released, nothing has changed. In the child: the same, but what other threads were in the
 //! middle of is over: their sleeps, their sections, their ranges, their locks.
 //!
 //! The handlers are registered when the library is loaded, before the program can register its own: so handlers of the
 //! program run while the library still works, or works again.
 //!
-//! Lock order: the worker, the registry, then for each mm its two semaphores, its interval lock and its chain lock, then the
+//! Lock order: the worker, the registry, then for each mm its two semaphores and its interval lock, then the
 //! hull of what is watched, the domains of walks, of the process's RCU, of calls and pairs, the report handler.
 
 use super::calls::{self, CALLS, PAIRS};
@@ -107,7 +108,6 @@ unsafe fn hold(mm: *mut mm_struct) {
             if !is_abandoned(mm, subscriptions) {
                 subscriptions.intervals.hold_for_fork();
             }
-            subscriptions.chain.hold_for_fork();
         });
     }
 }
@@ -124,7 +124,6 @@ unsafe fn release_in_parent(mm: *mut mm_struct) {
     // SAFETY: Held since `prepare`.
     unsafe {
         each_subscriptions(mm, |subscriptions| {
-            subscriptions.chain.release_after_fork();
             if !is_abandoned(mm, subscriptions) {
                 subscriptions.intervals.release_in_parent();
             }
@@ -138,7 +137,7 @@ unsafe fn release_in_child(mm: *mut mm_struct) {
     // SAFETY: Held since `prepare`.
     unsafe {
         each_subscriptions(mm, |subscriptions| {
-            subscriptions.chain.release_after_fork();
+            subscriptions.chain.repair_in_child();
             if is_abandoned(mm, subscriptions) {
                 subscriptions.intervals.abandon_in_child();
             } else {

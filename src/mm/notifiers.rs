@@ -423,6 +423,10 @@ pub unsafe fn get_locked(
         match add(fresh, mm, abi, FUNCTION) {
             Ok(()) => {
                 calls::wait_after_register(mm);
+                if calls::is_enabled() {
+                    // Its last put may be made by a callback inside free(), where no thread can be started.
+                    WORKER.kick();
+                }
                 Ok(fresh)
             }
             Err(error) => {

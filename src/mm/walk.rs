@@ -16,6 +16,12 @@ impl<'a> Walk<'a> {
     pub(super) fn enter(subscriptions: &'a Subscriptions, mm: *mut mm_struct) -> Self {
         Self(Section::enter(&subscriptions.chain, mm))
     }
+
+    /// Leaves it in a child, where nobody waits, and no lock is to be touched.
+    pub(super) fn abandon(self) {
+        self.0.abandon();
+        core::mem::forget(self);
+    }
 }
 
 impl<'a> Deref for Walk<'a> {

@@ -40,6 +40,8 @@ pub struct Watched {
     pub fast: AtomicU32,
     /// Are system calls events?
     pub enabled: AtomicU32,
+    /// Were they ever, in this process? Not in its children.
+    used: AtomicU32,
     /// Interval notifiers.
     intervals: Lock<usize>,
     /// How many intervals reach into each block. A count that has reached its end stays there.
@@ -59,6 +61,7 @@ impl Watched {
             everything: AtomicU32::new(0),
             fast: AtomicU32::new(0),
             enabled: AtomicU32::new(0),
+            used: AtomicU32::new(0),
             intervals: Lock::new(0),
             blocks: [const { AtomicU32::new(0) }; BLOCKS],
         }
@@ -72,8 +75,19 @@ impl Watched {
 
     /// Turns the events of system calls on or off.
     pub fn enable(&self, on: bool) {
+        if on {
+            // ORDERING: Relaxed: for who comes by way of a patched site, which is written later.
+            self.used.store(1, Ordering::Relaxed);
+        }
         // ORDERING: Release pairs with the Acquire in `is_enabled`.
         self.enabled.store(on.into(), Ordering::Release);
+    }
+
+    /// Is this a child of the process that turned them on? Then what its threads were in the middle of is nothing to it, and whoever
+    /// held a lock may not exist.
+    pub fn is_inherited(&self) -> bool {
+        // ORDERING: Relaxed: zero from the beginning of a child, and otherwise constant since the first patch.
+        self.used.load(Ordering::Relaxed) == 0
     }
 
     /// Has the kernel give a child zeros for these pages. An old kernel does not know how: then only fork() sees to it.
@@ -205,6 +219,7 @@ impl Watched {
         // ORDERING: Relaxed: the child has one thread.
         self.fast.store(0, Ordering::Relaxed);
         self.enabled.store(0, Ordering::Relaxed);
+        self.used.store(0, Ordering::Relaxed);
         self.everything.store(0, Ordering::Relaxed);
         if let Some((first, last)) = self.hull() {
             for block in self.blocks_of(first, last) {

@@ -122,6 +122,15 @@ impl<const KIND: usize> Srcu<KIND> {
         awaited
     }
 
+    /// As [`Srcu::read_unlock`], in a child after fork, where nobody waits.
+    pub fn abandon(&self, thread: &Record, section: Outermost) {
+        if section.0 {
+            // ORDERING: Relaxed, both: there is one thread.
+            thread.section(KIND).number.store(0, Ordering::Relaxed);
+            thread.section(KIND).awaited.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Where the number of the present grace period is, for machine code that enters sections.
     pub const NOW: usize = core::mem::offset_of!(Self, now);
 

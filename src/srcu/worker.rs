@@ -17,6 +17,9 @@
 //! * Where no thread can be created, `barrier` does the work on its caller's thread: nothing that is owed is lost. Whoever
 //!   serves in a thread's place runs all work, which nobody may be waiting for, and hands on what came meanwhile.
 //!
+//! * fork holds the queue's lock, and waits for malloc's locks. Who may hold one of these (a call or a walk that ends inside free())
+//!   does not wait for fork: what it had to tell the worker, fork tells it ([`Worker::kick`], [`Worker::poke`]).
+//!
 //! Lock order: the queue's lock, then the domain's.
 #![expect(unsafe_code, reason = "an intrusive queue, and a thread without std")]
 
@@ -28,7 +31,7 @@ use core::ptr;
 use super::{RCU, Srcu, Ticket};
 use crate::abi::types::callback_head;
 use crate::sync::{
-    self, AtomicPtr, AtomicU64, Lock, LockGuard, Ordering, Thread, WaitQueue,
+    self, AtomicPtr, AtomicU32, AtomicU64, Lock, LockGuard, Ordering, Thread, WaitQueue,
     hook::{
         self,
         WaitReason::{
@@ -123,6 +126,8 @@ pub struct Worker {
     ops: WorkerOps,
     /// Counts, under the queue's lock, what the worker has to look at.
     arrivals: AtomicU64,
+    /// The worker is to look round, and a fork that holds the lock is to tell it so.
+    told_fork: AtomicU32,
 }
 
 impl Fifo {
@@ -236,6 +241,7 @@ impl Worker {
             rcu,
             ops,
             arrivals: AtomicU64::new(0),
+            told_fork: AtomicU32::new(0),
         }
     }
 
@@ -342,7 +348,23 @@ impl Worker {
 
     /// Something was pushed: wakes the worker, or starts it.
     pub fn kick(&'static self) {
-        self.enqueue(|_| ());
+        if let Some(queue) = self.lock_unless_forking() {
+            self.look_round(queue);
+        }
+    }
+
+    /// The lock; None: a fork holds it, which will kick the worker.
+    fn lock_unless_forking(&self) -> Option<LockGuard<'_, Queue>> {
+        loop {
+            if let Some(queue) = self.queue.lock_unless_forking() {
+                return Some(queue);
+            }
+            // ORDERING: Relaxed: ordered by the fence in `is_forking`.
+            self.told_fork.store(1, Ordering::Relaxed);
+            if self.queue.is_forking() {
+                return None;
+            }
+        }
     }
 
     /// Has the thread look round, and starts it if need be. False: there is no thread to be had.
@@ -359,6 +381,11 @@ impl Worker {
     fn enqueue(&'static self, push: impl FnOnce(&mut Queue)) {
         let mut queue = self.queue.lock();
         push(&mut queue);
+        self.look_round(queue);
+    }
+
+    /// There is something to look at: wakes the worker, or starts it.
+    fn look_round<'a>(&'static self, mut queue: LockGuard<'a, Queue>) {
         self.announce_arrival();
         let start = !queue.served;
         queue.served = true;
@@ -377,7 +404,9 @@ impl Worker {
     /// Readers that were waited for have left the domain: a callback's grace period may be over.
     pub fn poke(&self) {
         // Under the lock: a worker that has just looked is asleep by now.
-        self.idle.wake_all(self.queue.lock(), IDLE);
+        if let Some(queue) = self.lock_unless_forking() {
+            self.idle.wake_all(queue, IDLE);
+        }
     }
 
     /// There is something for the worker to look at, or somebody who waits for it. The lock is held.
@@ -593,16 +622,20 @@ impl Worker {
 
     /// Before fork: holds the queue still. What runs is not waited for: it may want a lock that the forking thread holds.
     pub fn hold_for_fork(&self) {
-        self.queue.acquire();
+        self.queue.acquire_for_fork();
     }
 
     /// After fork, in the parent: undoes `hold_for_fork`.
     ///
     /// # Safety
     /// This thread called `hold_for_fork`.
-    pub unsafe fn release_in_parent(&self) {
+    pub unsafe fn release_in_parent(&'static self) {
         // SAFETY: Held since `hold_for_fork`.
-        unsafe { self.queue.release() };
+        unsafe { self.queue.release_after_fork() };
+        // ORDERING: Relaxed: ordered by the fence in `release_after_fork`.
+        if self.told_fork.swap(0, Ordering::Relaxed) != 0 {
+            self.kick();
+        }
     }
 
     /// After fork, in the child: the worker does not exist, unless it is the thread that forked. What is owed stays owed, except
@@ -631,6 +664,8 @@ impl Worker {
             self.has_inbox_asleep();
         }
         queue.thread = None;
+        // ORDERING: Relaxed: the child has one thread.
+        self.told_fork.store(0, Ordering::Relaxed);
         self.idle.forget_sleepers();
         self.done.forget_sleepers();
         // SAFETY: As above.

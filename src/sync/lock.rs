@@ -4,7 +4,7 @@
 use core::ops::{Deref, DerefMut};
 
 use super::hook::{self, WaitReason};
-use super::{AtomicU32, Ordering, UnsafeCell, futex, words};
+use super::{AtomicU32, Ordering, UnsafeCell, fence, futex, words};
 
 /// The lock is free.
 const FREE: u32 = 0;
@@ -12,6 +12,8 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 /// The lock is held and somebody may sleep.
 const CONTENDED: u32 = 2;
+/// Beside either of them: a fork holds the lock, and takes malloc's locks next.
+const FORK: u32 = 4;
 /// How often a thread looks at a held lock before it sleeps: critical sections are far shorter than a sleep. To a model,
 /// looking again is nothing but more executions.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
@@ -50,6 +52,34 @@ impl<T> Lock<T> {
         LockGuard { lock: self }
     }
 
+    /// Takes the lock, unless a fork holds it: for a thread that may hold locks of malloc, for which that fork waits.
+    pub fn lock_unless_forking(&self) -> Option<LockGuard<'_, T>> {
+        words::before_lock();
+        if acquire_unless(&self.word, FORK) {
+            return Some(LockGuard { lock: self });
+        }
+        words::after_unlock();
+        None
+    }
+
+    /// Does a fork hold the lock? Then it will find what this thread has left for it before it asked.
+    pub fn is_forking(&self) -> bool {
+        // ORDERING: SeqCst: the partner of the fence in `release_after_fork`.
+        fence::fence(Ordering::SeqCst);
+        // ORDERING: Relaxed: ordered by the fence.
+        self.word.load(Ordering::Relaxed) & FORK != 0
+    }
+
+    /// As [`Lock::acquire`], by a fork: who must not wait for that goes on.
+    pub fn acquire_for_fork(&self) {
+        self.acquire();
+        // ORDERING: Relaxed: a mark, for who looks at this word.
+        self.word.fetch_or(FORK, Ordering::Relaxed);
+        let address = self.word.as_ptr();
+        hook::wake(address.cast(), WaitReason::MMU_NOTIFIER_WAIT_LOCK);
+        futex::wake(address, i32::MAX);
+    }
+
     /// Takes the lock without a guard, for holders that span functions (fork).
     pub fn acquire(&self) {
         words::before_lock();
@@ -73,6 +103,17 @@ impl<T> Lock<T> {
     pub unsafe fn release(&self) {
         release(&self.word);
         words::after_unlock();
+    }
+
+    /// Releases a lock that [`Lock::acquire_for_fork`] took. Who is told by [`Lock::is_forking`] that it is held has left its word by now.
+    ///
+    /// # Safety
+    /// As for `release`.
+    pub unsafe fn release_after_fork(&self) {
+        // SAFETY: The caller's promise.
+        unsafe { self.release() };
+        // ORDERING: SeqCst: the partner of the fence in `is_forking`.
+        fence::fence(Ordering::SeqCst);
     }
 
     /// Makes the lock free, whoever held it.
@@ -126,21 +167,48 @@ pub(super) fn acquire_slow(word: &AtomicU32) {
         }
         core::hint::spin_loop();
     }
-    // ORDERING: Acquire pairs with the Release swap in `release`.
-    while word.swap(CONTENDED, Ordering::Acquire) != FREE {
+    sleep_until_free(word, 0);
+}
+
+/// Sleeps until the lock in `word` is this thread's. False: who holds it has marked it with one of these bits.
+fn sleep_until_free(word: &AtomicU32, unless: u32) -> bool {
+    loop {
+        // ORDERING: Relaxed: only the exchange below decides.
+        let seen = word.load(Ordering::Relaxed);
+        if seen & unless != 0 {
+            return false;
+        }
+        let contended = seen & FORK | CONTENDED;
+        // ORDERING: Acquire pairs with the Release swap in `release`.
+        let exchanged =
+            word.compare_exchange(seen, contended, Ordering::Acquire, Ordering::Relaxed);
+        if exchanged.is_err() {
+            continue;
+        }
+        if seen == FREE {
+            return true;
+        }
         let slept = hook::wait_begin(word.as_ptr().cast(), WaitReason::MMU_NOTIFIER_WAIT_LOCK);
         if !slept {
-            futex::wait(word, CONTENDED);
+            futex::wait(word, contended);
         }
         hook::wait_end(word.as_ptr().cast(), WaitReason::MMU_NOTIFIER_WAIT_LOCK);
     }
+}
+
+/// As [`acquire`]. False: who holds the lock has marked it with one of these bits.
+fn acquire_unless(word: &AtomicU32, unless: u32) -> bool {
+    // ORDERING: Acquire pairs with the Release swap in `release`.
+    word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+        .is_ok()
+        || sleep_until_free(word, unless)
 }
 
 /// Releases the lock in `word`.
 pub(super) fn release(word: &AtomicU32) {
     let address = word.as_ptr();
     // ORDERING: Release pairs with the Acquires of `acquire` and `acquire_slow`. After it, the lock may be freed.
-    if word.swap(FREE, Ordering::Release) == CONTENDED {
+    if word.swap(FREE, Ordering::Release) & CONTENDED != 0 {
         wake_one(address);
     }
 }
