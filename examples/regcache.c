@@ -56,6 +56,7 @@
 #define NR_KEYS		256		/* registrations that the card can hold */
 #define MAX_PAGES	16		/* of one registration: what a pipe holds */
 #define WAIT_MS		2000		/* --blocking: how long a thread that unmaps waits for the release */
+#define NR_LOOKS	3		/* that agree before an access is called stale */
 #define PROBE		2056		/* where in a page the word lies that is compared; the allocator's words lie elsewhere */
 #define FRAME		((1UL << 55) - 1)	/* the page frame number in a word of pagemap */
 
@@ -163,8 +164,8 @@ static bool read_memory(const struct pins *pins, uint64_t *probe)
 	return process_vm_readv(getpid(), &local, 1, remote, pins->nr_pages, 0) == (ssize_t)size;
 }
 
-/* Are the pinned pages those behind the addresses? The application may write meanwhile: a word that changes says nothing. */
-static bool is_current(const struct pins *pins)
+/* One look. The application may write meanwhile: a word that changes says nothing. */
+static bool looks_current(const struct pins *pins, bool tell)
 {
 	uint64_t before[MAX_PAGES], sent[MAX_PAGES], after[MAX_PAGES], frame[MAX_PAGES];
 
@@ -174,10 +175,28 @@ static bool is_current(const struct pins *pins)
 	if (!read_memory(pins, after))
 		return false;
 	read_frames(pins, frame);
-	for (int i = 0; i < pins->nr_pages; i++)
-		if (frame[i] != pins->frame[i] || (before[i] == after[i] && sent[i] != before[i]))
-			return false;
+	for (int i = 0; i < pins->nr_pages; i++) {
+		if (frame[i] == pins->frame[i] && (before[i] != after[i] || sent[i] == before[i]))
+			continue;
+		if (tell)
+			fprintf(stderr, "regcache: stale: %#lx has frame %#lx and word %#lx; sent frame %#lx and word %#lx\n",
+				pins->start + i * PAGE_SIZE, frame[i], before[i], pins->frame[i], sent[i]);
+		return false;
+	}
 	return true;
+}
+
+/*
+ * Are the pinned pages those behind the addresses? What is stale stays so, as the lock is held: so look twice. A word of the
+ * allocator, or of a struct in the same page, may change and change back during a look, and pagemap shows no frame while
+ * the kernel tries to migrate a page (which it cannot, as it is pinned).
+ */
+static bool is_current(const struct pins *pins)
+{
+	for (int look = 0; look < NR_LOOKS; look++)
+		if (looks_current(pins, look == NR_LOOKS - 1))
+			return true;
+	return false;
 }
 
 static struct entry *entry_of(unsigned long key)

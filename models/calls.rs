@@ -24,6 +24,8 @@ use crate::tools::{Model, join, shared, spawn, up_to};
 pub const MODELS: &[Model] = &[
     up_to("calls::insert", insert, [Some(2), Some(3)]),
     up_to("calls::insert_deferred", insert_deferred, [Some(2), Some(3)]),
+    up_to("calls::insert_beside", insert_beside, [Some(1), Some(2)]),
+    up_to("calls::insert_mapped_late", insert_mapped_late, [Some(1), Some(2)]),
     up_to("calls::register", register, [Some(2), Some(3)]),
     up_to("calls::register_in_pair", register_in_pair, [Some(2), Some(3)]),
     up_to("calls::inserts_of_callbacks", inserts_of_callbacks, [Some(1), Some(2)]),
@@ -79,8 +81,27 @@ fn unmap(mm: *mut mm_struct, number: u64, page: &Page) {
     }
     // SAFETY: The subscribers of this file.
     unsafe {
-        let pair = call.announce(&ranges).expect("subscriptions");
+        let pair = call.announce(|| &ranges).expect("subscriptions");
         page.take_away();
+        pair.end();
+    }
+}
+
+/// A system call that takes away the pages 1 and 2, the latter if `look` says so: as `live::hook`, with two looks.
+fn unmap_both(mm: *mut mm_struct, pages: [&Page; 2], look: impl Fn() -> usize) {
+    let call = Call::enter();
+    let ranges = [range_of(mm, 1), range_of(mm, 2)];
+    let watched = |range: &mmu_notifier_range| call.is_watched(range.start, range.end);
+    let take_away = || pages.iter().for_each(|page| page.take_away());
+    if !ranges[..look()].iter().any(watched) {
+        take_away();
+        call.leave();
+        return;
+    }
+    // SAFETY: The subscribers of this file.
+    unsafe {
+        let pair = call.announce(|| &ranges[..look()]).expect("subscriptions");
+        take_away();
         pair.end();
     }
 }
@@ -220,6 +241,36 @@ fn insert_deferred() {
     driver.map();
     join([call]);
     driver.check();
+}
+
+/// A call changes two ranges, as mremap does. The second one is inserted and mapped after the call has found the first watched.
+fn insert_beside() {
+    let mm = live(2);
+    let (first, second) = (Driver::make(1), Driver::make(2));
+    first.insert(mm);
+    let call = spawn(move || unmap_both(mm, [&first.page, &second.page], || 2));
+    second.insert(mm);
+    second.map();
+    join([call]);
+    second.check();
+}
+
+/// As `insert_beside`, with a second mapping of a file that is cut: made, inserted and mapped after the call has found the first.
+fn insert_mapped_late() {
+    let mm = live(2);
+    let (first, second) = (Driver::make(1), Driver::make(2));
+    first.insert(mm);
+    // As each mapping of the kernel, made and found under its lock.
+    let mapped: &AtomicU32 = Box::leak(Box::new(AtomicU32::new(0)));
+    let look = || 1 + mapped.fetch_add(0, Ordering::AcqRel) as usize;
+    let driver = spawn(move || {
+        mapped.fetch_add(1, Ordering::AcqRel);
+        second.insert(mm);
+        second.map();
+    });
+    unmap_both(mm, [&first.page, &second.page], look);
+    join([driver]);
+    second.check();
 }
 
 /// A notifier of the whole mm.

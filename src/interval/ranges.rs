@@ -34,6 +34,18 @@ impl Intervals {
         unsafe { self.start_with(range, FUNCTION_OF_START) }
     }
 
+    /// Counts in a range of no bytes, for who does not know yet what it will change: inserts from now on make their readers wait
+    /// for its end, [`Intervals::end_own`].
+    // SPEC: ST-4
+    pub fn hold(&self) {
+        // ORDERING: AcqRel: a step of the word.
+        let old = Word(self.word.fetch_add(word::ONE, Ordering::AcqRel));
+        if old.active() >= word::CROWD {
+            self.spill();
+        }
+        thread::current().range_started(self.key());
+    }
+
     /// Tells each interval notifier that `range`, everything, ends for good; then counts the range out.
     ///
     /// # Errors

@@ -63,16 +63,9 @@ impl Changes {
         &self.ranges[..self.length]
     }
 
-    /// Keeps those that `wanted` accepts.
-    pub(super) fn retain(&mut self, wanted: impl Fn(&mmu_notifier_range) -> bool) {
-        let mut kept = 0;
-        for at in 0..self.length {
-            if wanted(&self.ranges[at]) {
-                self.ranges.swap(at, kept);
-                kept += 1;
-            }
-        }
-        self.length = kept;
+    /// Nothing again.
+    pub(super) fn clear(&mut self) {
+        self.length = 0;
     }
 
     /// Adds `length` bytes, rounded up to pages, unless the kernel would refuse them.
@@ -112,6 +105,9 @@ fn has(flags: usize, flag: c_int) -> bool {
 
 /// What somebody may watch: what lies outside needs no closer look.
 pub(super) type Hull = (c_ulong, c_ulong);
+
+/// All there is.
+pub(super) const EVERYTHING: Hull = (0, c_ulong::MAX);
 
 /// Adds to `changes` what the call does.
 pub(super) fn classify(number: usize, arguments: &[usize; 6], hull: Hull, changes: &mut Changes) {

@@ -1,4 +1,4 @@
-//! fork: PROTECTION_PAGE of all that is watched, from before the first lock of the library is taken until the last one is released.
+//! fork: PROTECTION_PAGE of the whole address space, from before the first lock of the library is taken until the last one is released.
 //!
 //! fork() of libc is met by its handlers (`mm::fork`), other ways by their system call (`hook`). In the child nobody subscribes, and
 //! nothing is enabled.
@@ -8,7 +8,7 @@
 use core::cell::Cell;
 use core::ptr;
 
-use super::classify::{self, Changes};
+use super::classify::{self, Changes, EVERYTHING};
 use super::{STATE, count_event};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, Call, Pair};
@@ -43,18 +43,24 @@ pub(super) fn begins() {
     STATE.acquire();
 }
 
+/// Are there events, and somebody who watches?
+fn may_concern() -> bool {
+    WATCHED.is_enabled() && WATCHED.hull().is_some()
+}
+
 fn announce() {
-    let Some(hull) = WATCHED.hull().filter(|_| WATCHED.is_enabled()) else {
+    // Who subscribes after this is met by the system call, whose hook looks for itself.
+    if !may_concern() {
         return;
-    };
+    }
     let mut changes = Box::new(Changes::new(calls::own_mm()));
-    classify::fork(hull, &mut changes);
+    classify::fork(EVERYTHING, &mut changes);
     let changes = Box::into_raw(changes);
     let section = Call::enter();
     // Asked again inside: after `disable` has waited for sections, nothing is announced.
-    let pair = if WATCHED.is_enabled() {
+    let pair = if may_concern() {
         // SAFETY: Subscribers keep the contract. The ranges live until the pair has ended.
-        unsafe { section.announce((*changes).ranges()) }
+        unsafe { section.announce(|| (*changes).ranges()) }
     } else {
         section.leave();
         None

@@ -13,7 +13,7 @@
 #![expect(unsafe_code, reason = "system calls, and callbacks of C")]
 #![expect(clippy::multiple_unsafe_ops_per_block, reason = "one system call")]
 
-use super::classify::{self, Changes};
+use super::classify::{self, Changes, EVERYTHING};
 use super::epoch::{self, Cause};
 use super::gate::Registers;
 use super::write::{block_signals, restore_signals};
@@ -87,23 +87,22 @@ pub(super) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
     }
     let section = Call::enter();
     let mut changes = look(call);
-    watched(&mut changes, &section);
     // SAFETY: As above.
     unsafe {
-        if changes.ranges().is_empty() {
+        if !is_watched(&changes, &section) {
             gap::run();
             make_inside(call, section);
         } else if let Some(result) = grow_in_place(call) {
             call.number = result as usize;
             section.leave();
         } else {
-            announced(call, section, &changes);
+            announced(call, section, &mut changes);
         }
     }
     DONE
 }
 
-/// What the call changes. Asked inside its section: after `disable` has waited for sections, nothing is announced.
+/// What the call changes, as far as it may be watched. Asked inside its section: after `disable` has waited for sections, nothing is announced.
 fn look(call: &Registers) -> Changes {
     let mut changes = Changes::new(calls::own_mm());
     let announced = fork::is_fork(call.number) && fork::is_announced();
@@ -114,9 +113,10 @@ fn look(call: &Registers) -> Changes {
     changes
 }
 
-/// Keeps the parts that somebody watches.
-fn watched(changes: &mut Changes, section: &Call) {
-    changes.retain(|range| section.is_watched(range.start, range.end));
+/// Does anybody watch a part of it?
+fn is_watched(changes: &Changes, section: &Call) -> bool {
+    let mut ranges = changes.ranges().iter();
+    ranges.any(|range| section.is_watched(range.start, range.end))
 }
 
 /// Tries whether a mapping can grow where it is, which changes nothing that anybody watches.
@@ -132,11 +132,18 @@ unsafe fn grow_in_place(call: &Registers) -> Option<isize> {
 }
 
 /// Makes the call between the start and the end of what it changes.
-unsafe fn announced(registers: &mut Registers, section: Call, changes: &Changes) {
+unsafe fn announced(registers: &mut Registers, section: Call, changes: &mut Changes) {
     let signals = block_signals();
     call::set(registers);
+    let (number, arguments) = (registers.number, registers.arguments);
     // SAFETY: Subscribers keep the contract.
-    let pair = unsafe { section.announce(changes.ranges()) };
+    let pair = unsafe {
+        section.announce(move || {
+            changes.clear();
+            classify::classify(number, &arguments, EVERYTHING, changes);
+            changes.ranges()
+        })
+    };
     // SAFETY: The program's own call.
     let result = unsafe { make(registers) };
     if let Some(pair) = pair {
@@ -157,15 +164,15 @@ unsafe fn announced(registers: &mut Registers, section: Call, changes: &Changes)
 unsafe fn nested(call: &mut Registers, in_callback: bool) -> u32 {
     let section = Call::enter();
     let reported = in_callback && words::locks_held() == 0;
-    let mut changes = look(call);
+    let changes = look(call);
     let changes_memory = !changes.ranges().is_empty();
-    watched(&mut changes, &section);
+    let watched = is_watched(&changes, &section);
     let number = call.number;
     // SAFETY: As for `hook`.
     if !unsafe { make_inside(call, section) } {
         return DONE;
     }
-    if !changes.ranges().is_empty() {
+    if watched {
         epoch::raise(Cause::Nested);
     }
     if changes_memory {

@@ -5,6 +5,11 @@
 //! that are about to go, and never be told. Hence look and change are one read section, and whoever subscribes to the
 //! process's own mm publishes first, then waits until every call that may have looked before is over.
 //!
+//! The look is for whoever watches now, so it may be narrow. What a pair announces is looked for once more, all of it, after the pair
+//! was counted in: an insert that came before the count is in the index when that look begins, and so is what it watches mapped; one
+//! that comes after makes its readers wait for the pair's end. Were the first look's answer announced, an insert between the two
+//! into a part that nobody watched, or into a mapping of a file that was not there, would not be told, nor wait.
+//!
 //! Two kinds of sections, so that nobody waits for more than it must, and that a callback may insert:
 //! * `CALLS`: from before the look to after the change of a call that nobody watches; or until it is in a pair. No callback runs
 //!   inside. An insert waits for these only: a pair is counted, and an insert that meets it makes readers wait for its end.
@@ -258,17 +263,21 @@ impl Call {
         CALLS.abandon(self.thread, self.section);
     }
 
-    /// Begins a pair for each of `ranges`, in their order. The call's section ends here: callbacks run outside it.
+    /// Begins a pair for each range that `look` finds, in their order: all that the call changes, watched or not. The call's
+    /// section ends before that look: callbacks run outside it.
     ///
     /// # Safety
     /// Subscribers keep the contract. At most 32 ranges, of the process's own mm, blockable.
-    pub unsafe fn announce(self, ranges: &[mmu_notifier_range]) -> Option<Pair<'_>> {
+    pub unsafe fn announce<'a>(
+        self,
+        look: impl FnOnce() -> &'a [mmu_notifier_range],
+    ) -> Option<Pair<'a>> {
         // SAFETY: The process's own mm is always valid.
         let subscriptions = unsafe { subscriptions::of(own_mm()) };
-        let pair =
-            subscriptions.map(|subscriptions| Pair::enter(self.thread, subscriptions, ranges));
+        let pair = subscriptions.map(|subscriptions| Pair::enter(self.thread, subscriptions));
         self.leave();
         let mut pair = pair?;
+        pair.ranges = look();
         // SAFETY: The caller's promise.
         unsafe { pair.start() };
         Some(pair)
@@ -290,19 +299,17 @@ pub struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    fn enter(
-        thread: &'static Record,
-        subscriptions: &'a Subscriptions,
-        ranges: &'a [mmu_notifier_range],
-    ) -> Self {
+    fn enter(thread: &'static Record, subscriptions: &'a Subscriptions) -> Self {
         let section = PAIRS.read_lock(thread);
+        // From here on an insert makes its readers wait for `end`.
+        subscriptions.intervals.hold();
         let walk = Walk::enter(subscriptions, own_mm());
         let first = walk.first();
         Self {
             thread,
             section,
             subscriptions,
-            ranges,
+            ranges: &[],
             counted: 0,
             walk,
             first,
@@ -340,6 +347,7 @@ impl<'a> Pair<'a> {
             let range = unsafe { Range::new(range) };
             self.walk.invalidate_end_from(self.first, &range, false);
         }
+        self.subscriptions.intervals.end_own();
         drop(self.walk);
         PAIRS.read_unlock(self.thread, self.section);
         settle(self.thread);
@@ -360,6 +368,7 @@ impl<'a> Pair<'a> {
                 self.subscriptions.intervals.end_own();
             }
         }
+        self.subscriptions.intervals.end_own();
         drop(self.walk);
         PAIRS.read_unlock(self.thread, self.section);
     }
