@@ -11,7 +11,7 @@ use core::time::Duration;
 use super::state::{
     Baton, Member, Op, Role, State, Status, hash, is_inside, role, set_role, state,
 };
-use super::trace::{Run, Violation, What, awaited, operation};
+use super::trace::{Event, Run, Violation, What, awaited, operation};
 use crate::mm;
 use crate::report::{self, Misuse, mmu_notifier_report_kind};
 use crate::sync::Arc;
@@ -343,23 +343,8 @@ impl Session {
     /// Ends the session and says what happened in it.
     pub fn finish(mut self) -> Run {
         let mut state = state();
-        let run = Run {
-            threads: state
-                .members
-                .iter()
-                .map(|member| member.name.clone())
-                .collect(),
-            objects: state.objects.clone(),
-            schedule: self
-                .schedule
-                .iter()
-                .map(|thread| state.members[*thread].name.clone())
-                .collect(),
-            events: core::mem::take(&mut state.events),
-            violation: state.violation.clone(),
-            preemptions: self.preemptions,
-            leaked: false,
-        };
+        let events = core::mem::take(&mut state.events);
+        let run = self.run_of(&state, events);
         drop(state);
         let leaked = !self.drain() || has_open_range();
         Run { leaked, ..run }
@@ -368,19 +353,16 @@ impl Session {
     /// What has happened so far.
     pub fn so_far(&self) -> Run {
         let state = state();
+        self.run_of(&state, state.events.clone())
+    }
+
+    fn run_of(&self, state: &State, events: Vec<Event>) -> Run {
+        let name = |thread: usize| state.members[thread].name.clone();
         Run {
-            threads: state
-                .members
-                .iter()
-                .map(|member| member.name.clone())
-                .collect(),
+            threads: (0..state.members.len()).map(name).collect(),
             objects: state.objects.clone(),
-            schedule: self
-                .schedule
-                .iter()
-                .map(|thread| state.members[*thread].name.clone())
-                .collect(),
-            events: state.events.clone(),
+            schedule: self.schedule.iter().copied().map(name).collect(),
+            events,
             violation: state.violation.clone(),
             preemptions: self.preemptions,
             leaked: false,
