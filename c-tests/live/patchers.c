@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Other patchers of system calls in our process: UCX's memory hooks (libucm, as Debian has it), before us and after us; and
- * a foreign jump over one of our sites, whose hook does not reach us. What they do is seen, told, and left alone. (What is
- * covered beside UCX, call by call: table.c.)
+ * foreign jumps whose hooks do not reach us: over a site, before us and after us, and over the beginning of a site's function. What
+ * they do is seen, told, and left alone. (What is covered beside UCX, call by call: table.c.)
  *
- * Usage: patchers foreign | ucx-first LIBUCS | ucx-last LIBUCS; each has a process of its own, as UCX's hooks stay.
+ * Usage: patchers foreign | foreign-first | bypass | scrambled | ucx-first LIBUCS | ucx-last LIBUCS; each has a process of its own,
+ * as UCX's hooks stay.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -140,6 +141,15 @@ static void lose_syscall(void)
 	syscall(SYS_munmap, watched(map(MIB), MIB), MIB);
 }
 
+static void lose_sbrk(void)
+{
+	char *old = sbrk(0), *start = (char *)(((unsigned long)old + MIB) & PAGE_MASK);
+
+	must(!brk(start + 2 * MIB), "brk");
+	watched(start + MIB, MIB);
+	must(sbrk(-MIB) == start + 2 * MIB, "sbrk");
+}
+
 static struct mmu_notifier_live_status status(void)
 {
 	struct mmu_notifier_live_status status = { .size = sizeof(status) };
@@ -175,11 +185,11 @@ static void ours_on(void)
 static void both_are_told(void)
 {
 	unsigned long missed = status().missed;
-	static void (*const ways[])(void) = { lose_munmap, lose_dontneed, lose_shrink, lose_free };
-	static const char *const names[] = { "munmap", "madvise", "mremap", "free" };
+	static void (*const ways[])(void) = { lose_munmap, lose_dontneed, lose_shrink, lose_free, lose_sbrk };
+	static const char *const names[] = { "munmap", "madvise", "mremap", "free", "sbrk" };
 	char what[80];
 
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 5; i++) {
 		ways[i]();
 		snprintf(what, sizeof(what), "%s: UCX was told %d times, we %d times", names[i], watch.ucx, watch.ours);
 		check(watch.ucx == 1 && watch.ours == 1, what);
@@ -194,32 +204,43 @@ static void ucx_first(const char *libucs)
 	ours_on();
 	check(status().foreign_sites > 0, "the status does not tell of UCX's sites");
 	check(status().lost_sites == 0, "sites that were never ours count as lost");
+	check(status().blind_objects == 0, "UCX's own system calls are not covered");
 	both_are_told();
 }
 
 static void ucx_last(const char *libucs)
 {
 	unsigned long epoch;
+	unsigned int sites;
 
 	ours_on();
 	check(status().foreign_sites == 0, "sites are foreign before anybody has come");
+	check(status().blind_objects == 0, "an object is blind before anybody has come");
 	epoch = mmu_notifier_live_epoch();
+	sites = status().sites;
 	ucx_on(libucs);
 	check(status().lost_sites > 0, "the status does not tell of the sites that UCX took");
 	check(mmu_notifier_live_epoch() > epoch, "the epoch did not rise with the sites that UCX took");
+	check(status().sites + status().lost_sites > sites, "UCX's own system calls were not taken");
+	check(status().blind_objects == 0, "UCX's own system calls are not covered");
+	both_are_told();
+	check(!mmu_notifier_live_disable() && status().sites == 0, "mmu_notifier_live_disable");
+	ours_on();
+	check(status().foreign_sites > 0 && status().lost_sites == 0, "what is UCX's now counts as lost");
 	both_are_told();
 }
 
 /* ---- a patcher that comes later, and whose hook does not reach us ---- */
 
-/* The system call's instruction of munmap, as enable() left it: a jump, then the syscall. */
-static unsigned char *munmap_site(void)
+/* The instruction before the system call of a function of libc: mov $NUMBER, %eax; or, once enabled, a jump. */
+static unsigned char *site_of(void *function, int number, bool ours)
 {
-	unsigned char *at = (unsigned char *)munmap;
+	unsigned char *at = function, plain[7] = { 0xb8, number, 0, 0, 0, 0x0f, 0x05 };
 
-	for (int i = 0; i < 32; i++)
-		if (at[i] == 0xe9 && at[i + 5] == 0x0f && at[i + 6] == 0x05)
+	for (int i = 0; i < 128; i++)
+		if (ours ? at[i] == 0xe9 && at[i + 5] == 0x0f && at[i + 6] == 0x05 : !memcmp(at + i, plain, sizeof(plain)))
 			return at + i;
+	must(false, "a site");
 	return NULL;
 }
 
@@ -240,10 +261,10 @@ static void put_jump(unsigned char *code, const unsigned char *at, const unsigne
 	memcpy(code + 1, &distance, sizeof(distance));
 }
 
-/* The foreign hook: what the site did before we came, then on behind it. In reach of libc. */
-static unsigned char *foreign_hook(unsigned char *site)
+/* The foreign hook: what the site does without us, then on behind it. In reach of libc. */
+static unsigned char *foreign_hook(unsigned char *site, int number)
 {
-	unsigned char code[10] = { 0xb8, SYS_munmap };
+	unsigned char code[10] = { 0xb8, number };
 
 	for (unsigned long hint = ((unsigned long)site & PAGE_MASK) - 64 * MIB; ; hint += PAGE_SIZE) {
 		unsigned char *page = mmap((void *)hint, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
@@ -257,20 +278,26 @@ static unsigned char *foreign_hook(unsigned char *site)
 	}
 }
 
+static void foreign_jump(unsigned char *site, int number)
+{
+	unsigned char theirs[5];
+
+	put_jump(theirs, site, foreign_hook(site, number));
+	write_code(site, theirs, sizeof(theirs));
+}
+
 /* Foreign code in place of ours: the status tells it, the epoch rises, and nobody puts our code over theirs. */
 static void foreign(void)
 {
 	unsigned char *site, theirs[5];
 	unsigned long epoch;
-	int err;
 
 	ours_on();
-	site = munmap_site();
-	must(site, "munmap's site");
+	site = site_of(munmap, SYS_munmap, true);
 	check(status().lost_sites == 0, "sites are lost before anybody has come");
-	put_jump(theirs, site, foreign_hook(site));
 	epoch = mmu_notifier_live_epoch();
-	write_code(site, theirs, sizeof(theirs));
+	foreign_jump(site, SYS_munmap);
+	memcpy(theirs, site, sizeof(theirs));
 
 	check(status().lost_sites == 1, "the status does not tell of a lost site");
 	check(mmu_notifier_live_epoch() > epoch, "the epoch did not rise with a lost site");
@@ -285,11 +312,79 @@ static void foreign(void)
 
 	check(!mmu_notifier_live_disable(), "mmu_notifier_live_disable");
 	check(!memcmp(site, theirs, sizeof(theirs)), "disable wrote over the foreign code");
-	/* Nobody knows whether the foreign hook reaches us: both answers are honest. */
-	err = mmu_notifier_live_enable();
-	check(!err ? status().foreign_sites > 0 : err == -ENOTSUP && *status().reason, "enable ignores the foreign code");
+	/* Everything else is covered. */
+	ours_on();
+	check(status().foreign_sites == 1 && status().lost_sites == 0, "a site that is foreign from the beginning counts as lost");
 	check(!memcmp(site, theirs, sizeof(theirs)), "enable wrote over the foreign code");
+	lose_syscall();
+	check(watch.ours == 1, "syscall() is not ours again");
+	watch_end();
 	check(!mmu_notifier_live_disable(), "mmu_notifier_live_disable, again");
+	check(!memcmp(site, theirs, sizeof(theirs)), "disable wrote over the foreign code, the second time");
+}
+
+/* The same before live events are enabled for the first time: over a function's first instruction, and inside of one. */
+static void foreign_first(void)
+{
+	foreign_jump(site_of(munmap, SYS_munmap, false), SYS_munmap);
+	foreign_jump(site_of(mremap, SYS_mremap, false), SYS_mremap);
+	ours_on();
+	check(status().foreign_sites == 2 && status().lost_sites == 0, "two sites are foreign");
+	check(!*status().reason, "a reason, although all is well");
+	lose_munmap();
+	check(watch.ours == 0, "the foreign hook reaches us, so this shows nothing");
+	watch_end();
+	lose_dontneed();
+	check(watch.ours == 1, "madvise() is not ours");
+	watch_end();
+	check(!mmu_notifier_live_disable(), "mmu_notifier_live_disable");
+}
+
+/* Foreign code at the beginning of a function whose site stays as it is, but has nobody come by any more. */
+static void bypass(void)
+{
+	/* mov $SYS_mremap, %eax; mov %rcx, %r10; syscall; ret */
+	unsigned char code[] = { 0xb8, SYS_mremap, 0, 0, 0, 0x49, 0x89, 0xca, 0x0f, 0x05, 0xc3 };
+	unsigned char *entry = (unsigned char *)mremap, *hook;
+	unsigned long epoch;
+	unsigned int sites;
+
+	ours_on();
+	must(site_of(mremap, SYS_mremap, true) >= entry + 5, "mremap's site is behind its first instructions");
+	hook = foreign_hook(entry, SYS_mremap);
+	memcpy(hook, code, sizeof(code));
+	epoch = mmu_notifier_live_epoch();
+	sites = status().sites;
+	put_jump(code, entry, hook);
+	write_code(entry, code, 5);
+	lose_shrink();
+	check(watch.ours == 0, "the foreign hook reaches us, so this shows nothing");
+	watch_end();
+
+	/* The insert was enough to notice. */
+	check(mmu_notifier_live_epoch() > epoch, "the epoch did not rise with a function whose site is passed by");
+	check(status().sites == sites && status().lost_sites == 1, "a site that is passed by is not lost");
+	epoch = mmu_notifier_live_epoch();
+	check(status().lost_sites == 1 && mmu_notifier_live_epoch() == epoch, "it raises the epoch twice");
+	check(!mmu_notifier_live_disable(), "mmu_notifier_live_disable");
+	ours_on();
+	check(status().foreign_sites == 1 && status().lost_sites == 0, "it counts as lost the second time");
+}
+
+/* A site without a jump and without its instruction: nothing says where its calls go. The reason says so. */
+static void scrambled(void)
+{
+	static const unsigned char theirs[5] = { 0x6a, SYS_munmap, 0x58, 0x66, 0x90 };	/* push, pop %rax, nop: the same */
+	unsigned char *site = site_of(munmap, SYS_munmap, false);
+
+	write_code(site, theirs, sizeof(theirs));
+	check(mmu_notifier_live_enable() == -ENOTSUP, "a process that is not covered is live");
+	check(strstr(status().reason, "somebody") != NULL, status().reason);
+	check(!memcmp(site, theirs, sizeof(theirs)), "enable wrote over the foreign code");
+	check(status().sites == 0 && !status().enabled, "half of it is enabled");
+	lose_munmap();
+	check(watch.ours == 0, "something was told");
+	watch_end();
 }
 
 int main(int argc, char **argv)
@@ -299,6 +394,12 @@ int main(int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, MIB);
 	if (!strcmp(who, "foreign"))
 		foreign();
+	else if (!strcmp(who, "foreign-first"))
+		foreign_first();
+	else if (!strcmp(who, "bypass"))
+		bypass();
+	else if (!strcmp(who, "scrambled"))
+		scrambled();
 	else if (argc == 3 && !strcmp(who, "ucx-first"))
 		ucx_first(argv[2]);
 	else if (argc == 3 && !strcmp(who, "ucx-last"))

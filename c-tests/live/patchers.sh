@@ -6,7 +6,9 @@ cd "$(dirname "$0")/../.."
 mkdir -p build/live
 program=$(bash c-tests/build.sh build/live c-tests/live/patchers.c) || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 status=0
-timeout 60 "$program" foreign || status=1
+for way in foreign foreign-first bypass scrambled; do
+	timeout 60 "$program" "$way" || status=1
+done
 if unpacked=$(bash scripts/fetch.sh --unpack libucx0 2>build/live/fetch.log); then
 	libucs=$(find "$unpacked" -name libucs.so.0)
 	export LD_LIBRARY_PATH=${libucs%/*}

@@ -36,7 +36,6 @@ enum row_flags {
 	ANCHOR = 1,	/* one of the 44 ways of docs/live.md that other libraries were measured with */
 	EARLY = 2,	/* prepare() runs before live events are enabled */
 	EXACT = 4,	/* one of the events is exactly [changed, changed + changed_length) */
-	UCX_INLINE = 8,	/* where UCX's hooks are, they make this call by an instruction of their own */
 };
 
 struct watch {

@@ -261,11 +261,11 @@ static void change_dlclose(struct watch *watch)
 }
 
 const struct row rows_libc[] = {
-	{ "sbrk(-1M)", prepare_break, change_sbrk, CONTENTS, BAW, EVENT_UNMAP, ANCHOR | UCX_INLINE },
-	{ "brk(lower)", prepare_break, change_brk, CONTENTS, BAW, EVENT_UNMAP, ANCHOR | UCX_INLINE },
+	{ "sbrk(-1M)", prepare_break, change_sbrk, CONTENTS, BAW, EVENT_UNMAP, ANCHOR },
+	{ "brk(lower)", prepare_break, change_brk, CONTENTS, BAW, EVENT_UNMAP, ANCHOR },
 	{ "syscall(SYS_brk, lower)", prepare_break, change_brk_syscall, CONTENTS, BAW, EVENT_UNMAP, ANCHOR },
 	{ "free() of 8M", prepare_large, change_free, CONTENTS, BAW, EVENT_UNMAP, ANCHOR },
-	{ "free() at the end of the heap", prepare_top, change_free, CONTENTS, BAW, EVENT_UNMAP, ANCHOR | UCX_INLINE },
+	{ "free() at the end of the heap", prepare_top, change_free, CONTENTS, BAW, EVENT_UNMAP, ANCHOR },
 	{ "free() that shrinks a thread's arena", prepare_arena, change_join, CONTENTS, BAW, EVENT_CLEAR, ANCHOR },
 	{ "realloc(8M to 1M): the tail", prepare_shrinking, change_realloc_down, CONTENTS, BAW, EVENT_UNMAP, ANCHOR },
 	{ "realloc(8M to 24M) that moves", prepare_hemmed, change_realloc_up, CONTENTS, BAW, EVENT_UNMAP, ANCHOR },

@@ -420,16 +420,6 @@ static bool ucx_breaks(char *const columns[], const struct cell cells[], int c)
 	return false;
 }
 
-/* With both in the process, UCX may take a call away from us: then it is as by any other instruction. */
-static const char *verdict_mixed(const struct row *row, const struct cell *cell)
-{
-	struct row inlined = *row;
-
-	if (row->flags & UCX_INLINE)
-		inlined.want = NET;
-	return verdict_live(&inlined, cell);
-}
-
 static const char *row_verdict(const struct row *row, char *const columns[], const struct cell cells[])
 {
 	const char *why = NULL;
@@ -440,8 +430,7 @@ static const char *row_verdict(const struct row *row, char *const columns[], con
 		if (cells[c].status)
 			why = *cells[c].said ? cells[c].said : "the process died";
 		else
-			why = (*columns[c] == 'o' ? verdict_off : strchr(columns[c], ',') ? verdict_mixed : verdict_live)
-				(row, &cells[c]);
+			why = (*columns[c] == 'o' ? verdict_off : verdict_live)(row, &cells[c]);
 	}
 	return why;
 }

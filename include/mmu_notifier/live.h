@@ -113,11 +113,13 @@ struct mmu_notifier_live_status {
 	 */
 	unsigned int sites;
 	/**
-	 * Sites that somebody else had patched before, whose calls reach us through syscall().
+	 * Sites that somebody else had patched before. Their calls reach us if his code makes them by syscall(), or by instructions of
+	 * the object that his jump leads to: these are taken, too.
 	 */
 	unsigned int foreign_sites;
 	/**
-	 * Sites that were ours and that somebody else has taken away since.
+	 * Sites that were ours and that somebody else has taken away since, or whose functions he has. The epoch has risen; from then
+	 * on it is as with foreign sites.
 	 */
 	unsigned int lost_sites;
 	/**

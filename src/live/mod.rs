@@ -1,7 +1,7 @@
 //! The process's own address space, live (floor 5): makes events of the system calls that change it.
 //!
-//! Owns: the sites (`plan`: which instructions of libc and of the dynamic linker make such calls; `objects`, `find`), how they are
-//! taken over while the program runs (`write`, `near`, `slot`), what happens there (`gate`, `hook`, `classify`, `look`, `call`), fork (`fork`),
+//! Owns: the sites (`plan`, `sites`: which instructions of libc, of the dynamic linker, and of who has patched these make such calls;
+//! `objects`, `find`), how they are taken over while the program runs (`write`, `near`, `slot`), what happens there (`gate`, `hook`, `classify`, `look`, `call`), fork (`fork`),
 //! what is known of all that (`status`), and the epoch of what went wrong (`epoch`). The protocol with who subscribes is `mm::calls`.
 //! Beside them: ranges with two stages (`stage`), for subscribers that may not do all their work in such a call; events in a queue
 //! (`queue`), for those that cannot be called there at all.
@@ -12,7 +12,7 @@
 //! Invariants
 //! * Slots, the gate and this library are never unmapped: a thread may be on its way through them at any time.
 //! * A site is written only while it holds what it held when it was found, or what this room wrote there. Somebody else's jump is
-//!   never overwritten.
+//!   never overwritten; the object that it leads to is followed, and its sites are taken.
 //! * While sites are written, all signals are blocked, and nothing of libc is called.
 //! * `hook` neither allocates nor waits before it calls a callback.
 //!
@@ -64,6 +64,8 @@ mod objects;
 mod plan;
 #[cfg(target_arch = "x86_64")]
 mod selftest;
+#[cfg(target_arch = "x86_64")]
+mod sites;
 #[cfg(target_arch = "x86_64")]
 mod switch;
 #[cfg(target_arch = "x86_64")]

@@ -8,6 +8,25 @@
 use core::ffi::{CStr, c_int, c_void};
 use core::ops::Range;
 use core::slice;
+use std::ffi::CString;
+
+/// A number that changes when objects come or go.
+pub(super) fn generation() -> u64 {
+    unsafe extern "C" fn note(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        counts: *mut c_void,
+    ) -> c_int {
+        // SAFETY: The linker's own description, valid during the call; and our words.
+        unsafe { *counts.cast::<(u64, u64)>() = ((*info).dlpi_adds, (*info).dlpi_subs) };
+        1
+    }
+    let mut counts = (0_u64, 0_u64);
+    // SAFETY: The callback gets our words.
+    unsafe { libc::dl_iterate_phdr(Some(note), (&raw mut counts).cast()) };
+    let (come, gone) = counts;
+    come << 32 | gone
+}
 
 /// A loaded object.
 #[derive(Debug)]
@@ -96,10 +115,35 @@ impl Object {
         self.base == base
     }
 
+    /// Is the code at `address` part of it?
+    pub(super) fn contains(&self, address: usize) -> bool {
+        self.code.iter().any(|code| code.contains(&address))
+    }
+
     /// Is it the one that contains this library?
     pub(super) fn is_own(&self) -> bool {
-        let own = loaded as *const () as usize;
-        self.code.iter().any(|code| code.contains(&own))
+        self.contains(loaded as *const () as usize)
+    }
+
+    /// Has it stay loaded for ever. False: it is gone already.
+    pub(super) fn pin(&self) -> bool {
+        if self.name.is_empty() {
+            // The program itself.
+            return true;
+        }
+        let Ok(name) = CString::new(self.name.clone()) else {
+            return false;
+        };
+        // SAFETY: A name; nothing is loaded.
+        let handle = unsafe {
+            let stay = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+            libc::dlopen(name.as_ptr(), stay)
+        };
+        if !handle.is_null() {
+            // SAFETY: Opened above. It stays.
+            unsafe { libc::dlclose(handle) };
+        }
+        !handle.is_null()
     }
 }
 

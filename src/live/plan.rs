@@ -1,52 +1,27 @@
-//! What is to be patched, found once: the sites of libc and of the dynamic linker, each with its slot.
-#![expect(unsafe_code, reason = "reads code")]
+//! What is to be patched: the sites of libc and of the dynamic linker, found once, each with its slot; and those of objects that make
+//! their system calls in their place, because somebody has put a jump there.
+#![expect(unsafe_code, reason = "a list of what is never freed")]
+
+use core::ptr;
 
 use super::find::{self, Site};
-use super::near::Pages;
+use super::gate;
 use super::objects::{self, Object};
+use super::sites::{Group, Planned};
 use super::status::Reason;
-use super::write::Patch;
-use super::{gate, slot};
-use crate::sync::{AtomicU64, Ordering};
-
-/// A site, and what it holds while it is ours.
-#[derive(Debug)]
-pub(super) struct Planned {
-    pub site: Site,
-    pub jump: [u8; 5],
-}
-
-impl Planned {
-    pub(super) fn patch(&self, bytes: [u8; 5]) -> Patch {
-        Patch {
-            address: self.site.address,
-            bytes,
-        }
-    }
-
-    /// What it holds now.
-    pub(super) fn present(&self) -> [u8; 5] {
-        let place = core::ptr::with_exposed_provenance::<[u8; 5]>(self.site.address);
-        // SAFETY: Code of a library that stays loaded.
-        unsafe { place.read_volatile() }
-    }
-}
-
-/// Sites that one word can tell apart.
-const MOST: usize = 64;
+use crate::sync::{AtomicPtr, Ordering};
 
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub sites: Vec<Planned>,
-    /// Functions of libc that somebody else had patched.
-    pub foreign: usize,
-    /// Objects with memory system calls of their own.
-    pub blind: usize,
+    /// Of libc and of the dynamic linker.
+    pub own: Group,
+    /// Of objects that other patchers' jumps lead to; the newest first.
+    others: AtomicPtr<Group>,
+    /// Where somebody else had put a jump before, in place of a site.
+    foreign: Vec<usize>,
     /// Those without which too much would be missed.
     needed: u64,
-    /// Which sites are ours now.
-    pub ours: AtomicU64,
 }
 
 /// Without a site of each of these in libc too much would be missed.
@@ -89,17 +64,27 @@ fn linker() -> usize {
     unsafe { libc::getauxval(libc::AT_BASE) as usize }
 }
 
+/// Sites, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Ours.
+    pub sites: u32,
+    /// Somebody else's when they were to become ours.
+    pub foreign: u32,
+    /// Ours once.
+    pub lost: u32,
+}
+
 impl Plan {
     /// Finds the sites and makes their slots.
     pub(super) fn make() -> Result<Self, Reason> {
         gate::prepare();
         let linker = linker();
         let mut plan = Self {
-            sites: Vec::new(),
-            foreign: 0,
-            blind: 0,
+            own: Group::default(),
+            others: AtomicPtr::new(ptr::null_mut()),
+            foreign: Vec::new(),
             needed: 0,
-            ours: AtomicU64::new(0),
         };
         let mut libc_found = false;
         for object in objects::loaded() {
@@ -109,100 +94,138 @@ impl Plan {
             }
             let sites = find::sites(&object);
             let foreign = find::foreign(&object);
-            let has = |number: &libc::c_long| {
-                sites
-                    .iter()
-                    .any(|site| site.number == Some(*number as usize))
+            let lacks = |number: &&libc::c_long| {
+                let number = Some(**number as usize);
+                !sites.iter().any(|site| site.number == number)
             };
+            // Somebody else's jump stands where each of those was that are not there.
             if matches!(role, Role::Libc) {
                 libc_found = true;
                 let generic = sites.iter().any(|site| site.number.is_none());
-                if foreign == 0 && !(NEEDED_IN_LIBC.iter().all(has) && generic) {
+                let missing = NEEDED_IN_LIBC.iter().filter(lacks).count() + usize::from(!generic);
+                if missing > foreign.len() {
                     return Err(Reason::Libc);
                 }
-            } else if !NEEDED_IN_LINKER.iter().all(has) {
+            } else if NEEDED_IN_LINKER.iter().filter(lacks).count() > foreign.len() {
                 return Err(Reason::Linker);
             }
-            plan.foreign += foreign;
-            plan.add(&object, sites)?;
+            plan.foreign.extend(foreign);
+            plan.own.add(&object, sites)?;
         }
         if !libc_found {
             return Err(Reason::Libc);
         }
-        plan.blind = blind();
-        plan.sites
-            .sort_unstable_by_key(|planned| planned.site.address);
         let needed = |site: &Site| {
             site.number
                 .is_none_or(|number| NEEDED_IN_LIBC.contains(&(number as libc::c_long)))
         };
-        plan.needed = plan.select(|planned| needed(&planned.site));
+        plan.needed = plan.own.select(|planned| needed(&planned.site));
         Ok(plan)
     }
 
-    /// Makes the slots of one object's sites.
-    fn add(&mut self, object: &Object, sites: Vec<Site>) -> Result<(), Reason> {
-        let Some(code) = object.code.first().filter(|_| !sites.is_empty()) else {
-            return Ok(());
+    /// All groups.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        core::iter::once(&self.own).chain(self.others())
+    }
+
+    /// Those of other patchers' objects.
+    pub(super) fn others(&self) -> impl Iterator<Item = &Group> {
+        let group = |list: &AtomicPtr<Group>| {
+            // ORDERING: Acquire pairs with the Release in `follow`.
+            let first = list.load(Ordering::Acquire);
+            // SAFETY: NULL, or a group that was leaked.
+            unsafe { first.as_ref() }
         };
-        if self.sites.len() + sites.len() > MOST {
-            return Err(Reason::Sites);
+        core::iter::successors(group(&self.others), move |last| group(&last.next))
+    }
+
+    /// Finds the objects that somebody else's jumps lead to now, and plans for their sites. They stay loaded. Allocates; no lock
+    /// is held.
+    pub(super) fn follow(&self) {
+        let linker = linker();
+        let now = self.own.sites.iter().filter_map(Planned::detour);
+        let earlier = self
+            .foreign
+            .iter()
+            .filter_map(|place| find::jump_at(*place));
+        let earlier = earlier.map(|jump| jump.target);
+        let targets: Vec<usize> = now.chain(earlier).collect();
+        if targets.is_empty() {
+            return;
         }
-        // In front of the slots, the address of the gate.
-        let size = (sites.len() + 1) * slot::SIZE;
-        let mut pages = Pages::new(code, size).ok_or(Reason::Slots)?;
-        let place = pages.place;
-        pages.bytes()[..size_of::<usize>()].copy_from_slice(&gate::address().to_ne_bytes());
-        for (index, site) in (1..).zip(sites) {
-            let offset = index * slot::SIZE;
-            let code = slot::encode(&site, place + offset, place).ok_or(Reason::Slots)?;
-            let jump = slot::jump(site.address, place + offset).ok_or(Reason::Slots)?;
-            pages.bytes()[offset..offset + slot::SIZE].copy_from_slice(&code);
-            self.sites.push(Planned { site, jump });
-        }
-        if pages.finish() {
-            Ok(())
-        } else {
-            Err(Reason::Slots)
+        for object in objects::loaded() {
+            let leads_here = targets.iter().any(|target| object.contains(*target));
+            let known = self.others().any(|group| object.is_at(group.base));
+            let other = matches!(role(&object, linker), Role::Other) && !object.is_own();
+            if leads_here && other && !known {
+                self.add_other(&object);
+            }
         }
     }
 
-    /// Which sites answer to `what`, a bit for each.
-    fn select(&self, what: impl Fn(&Planned) -> bool) -> u64 {
-        let sites = self.sites.iter().enumerate();
-        sites
-            .filter(|(_, planned)| what(planned))
-            .fold(0, |bits, (index, _)| bits | 1 << index)
+    fn add_other(&self, object: &Object) {
+        let sites = find::sites(object);
+        if sites.is_empty() || !object.pin() {
+            return;
+        }
+        let mut group = Group {
+            base: object.base,
+            ..Group::default()
+        };
+        if group.add(object, sites).is_err() {
+            return;
+        }
+        let group = Box::leak(Box::new(group));
+        // ORDERING: Relaxed: the exchange checks it.
+        let mut first = self.others.load(Ordering::Relaxed);
+        loop {
+            group.next = AtomicPtr::new(first);
+            // ORDERING: Release pairs with the Acquire in `others`.
+            match self
+                .others
+                .compare_exchange(first, group, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => return,
+                Err(other) => first = other,
+            }
+        }
     }
 
     /// Is each site that is needed ours, or somebody else's?
     pub(super) fn is_complete(&self) -> bool {
-        self.needed & !self.in_place() & !self.taken() == 0
+        self.needed & !self.own.in_place() & !self.own.foreign() == 0
     }
 
-    /// Which sites are ours now, a bit for each.
-    pub(super) fn in_place(&self) -> u64 {
-        self.select(|planned| planned.present() == planned.jump)
+    /// How many sites are lost.
+    pub(super) fn lost(&self) -> u32 {
+        self.groups().map(|group| group.lost().count_ones()).sum()
     }
 
-    /// Which sites are somebody else's now.
-    pub(super) fn taken(&self) -> u64 {
-        self.select(|planned| ![planned.jump, planned.site.original].contains(&planned.present()))
+    /// How many sites are whose.
+    pub(super) fn count(&self) -> Counts {
+        let mut counts = Counts {
+            foreign: self.foreign.len() as u32,
+            ..Counts::default()
+        };
+        for group in self.groups() {
+            let lost = group.lost();
+            counts.sites += group.in_place().count_ones();
+            counts.foreign += (group.foreign() & !lost).count_ones();
+            counts.lost += lost.count_ones();
+        }
+        counts
     }
 
-    /// Sites that were ours, and are not any more.
-    pub(super) fn lost(&self) -> u64 {
-        // ORDERING: Acquire pairs with the Release of who patched.
-        self.ours.load(Ordering::Acquire) & !self.in_place()
+    /// How many objects make memory system calls that no site covers. Looks through the code of all of them.
+    pub(super) fn blind(&self) -> usize {
+        let linker = linker();
+        let objects = objects::loaded();
+        let covered = |object: &Object| {
+            object.is_own() || self.others().any(|group| object.is_at(group.base))
+        };
+        let others = objects
+            .iter()
+            .filter(|object| matches!(role(object, linker), Role::Other) && !covered(object));
+        others.filter(|object| find::has_calls(object)).count()
     }
-}
-
-/// Objects with memory system calls that no site covers.
-pub(super) fn blind() -> usize {
-    let linker = linker();
-    let objects = objects::loaded();
-    let others = objects
-        .iter()
-        .filter(|object| matches!(role(object, linker), Role::Other) && !object.is_own());
-    others.filter(|object| find::has_calls(object)).count()
 }

@@ -65,9 +65,11 @@ pub struct mmu_notifier_live_status {
     pub write_method: c_uint,
     /// Sites that are ours and in place.
     pub sites: c_uint,
-    /// Sites that somebody else had patched before, whose calls reach us through syscall().
+    /// Sites that somebody else had patched before. Their calls reach us if his code makes them by syscall(), or by instructions of
+    /// the object that his jump leads to: these are taken, too.
     pub foreign_sites: c_uint,
-    /// Sites that were ours and that somebody else has taken away since.
+    /// Sites that were ours and that somebody else has taken away since, or whose functions he has. The epoch has risen; from then
+    /// on it is as with foreign sites.
     pub lost_sites: c_uint,
     /// Loaded objects with memory system calls of their own, which no site covers.
     pub blind_objects: c_uint,
@@ -144,9 +146,11 @@ impl Reason {
             }
             Self::Barriers => "membarrier(SYNC_CORE) is refused: code cannot be changed safely",
             Self::Libc => {
-                "libc's system calls were not found: a libc that is not known, or a static program"
+                "libc's system calls were not found: a libc that is not known, a static program, or code that somebody has changed"
             }
-            Self::Linker => "the dynamic linker's system calls were not found",
+            Self::Linker => {
+                "the dynamic linker's system calls were not found: one that is not known, or somebody has changed its code"
+            }
             Self::Sites => {
                 "libc and the dynamic linker have more system calls than there is room for"
             }

@@ -9,8 +9,8 @@ use super::status::{
     MMU_NOTIFIER_LIVE_BY_SITES, MMU_NOTIFIER_LIVE_NET, MMU_NOTIFIER_LIVE_PAGE_SWAP,
     MMU_NOTIFIER_LIVE_PROC_MEM, Reason, mmu_notifier_live_status,
 };
-use super::write::{self, Method, Patches};
-use super::{fork, gap};
+use super::write::{self, Method};
+use super::{fork, gap, objects};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, Observer};
 use crate::report::{Error, Result};
@@ -38,6 +38,12 @@ static EVENTS: AtomicU64 = AtomicU64::new(0);
 static NESTED: AtomicU64 = AtomicU64::new(0);
 /// Lost sites that were told of.
 static LOST: AtomicU32 = AtomicU32::new(0);
+/// Are there lost sites whose calls were not gone after yet?
+static UNFOLLOWED: AtomicU32 = AtomicU32::new(0);
+/// How many objects are blind.
+static BLIND: AtomicU32 = AtomicU32::new(0);
+/// Which objects were there then.
+static BLIND_AT: AtomicU64 = AtomicU64::new(0);
 
 static OBSERVER: Observer = Observer {
     subscribed: note_lost_sites,
@@ -104,6 +110,9 @@ pub fn enable(flags: c_uint) -> Result<()> {
     }
     calls::prepare()?;
     let plan = find_plan();
+    if let Ok(plan) = plan {
+        plan.follow();
+    }
     let mut state = STATE.lock();
     // In a child of a bare clone() the lock guards what the parent left there.
     if state.enabled && WATCHED.is_enabled() {
@@ -141,12 +150,7 @@ fn switch_on(plan: &'static Plan, methods: &[Method]) -> core::result::Result<Me
     calls::observe(&OBSERVER);
     calls::enable();
     gap::set_fast();
-    let mut patches = Patches::new();
-    for planned in &plan.sites {
-        if planned.present() == planned.site.original {
-            patches.add(planned.patch(planned.jump));
-        }
-    }
+    let patches = plan.own.to_take();
     // SAFETY: Sites of libc and of the dynamic linker. The lock is held.
     let written =
         |method: &&Method| unsafe { write::write(**method, patches.list()) && plan.is_complete() };
@@ -156,26 +160,34 @@ fn switch_on(plan: &'static Plan, methods: &[Method]) -> core::result::Result<Me
         gap::set_fast();
         return Err(Reason::Writing);
     };
-    // ORDERING: Release pairs with the Acquire in `Plan::lost`.
-    plan.ours.store(plan.in_place(), Ordering::Release);
+    plan.own.note_ours();
     // ORDERING: Relaxed: under the lock.
     LOST.store(0, Ordering::Relaxed);
+    take_others(plan, *method);
     Ok(*method)
+}
+
+/// Patches the sites of other patchers' objects. The lock is held.
+fn take_others(plan: &Plan, method: Method) {
+    for group in plan.others() {
+        let patches = group.to_take();
+        if !patches.list().is_empty() {
+            // SAFETY: Sites of an object that stays loaded. The lock is held.
+            unsafe { write::write(method, patches.list()) };
+        }
+        group.note_ours();
+    }
 }
 
 /// Gives back the sites that are still ours. The lock is held.
 fn take_back(plan: &Plan, method: Option<Method>) {
-    // ORDERING: Release pairs with the Acquire in `Plan::lost`.
-    plan.ours.store(0, Ordering::Release);
-    let mut patches = Patches::new();
-    for planned in &plan.sites {
-        if planned.present() == planned.jump {
-            patches.add(planned.patch(planned.site.original));
-        }
+    for group in plan.groups() {
+        group.forget_ours();
+        let patches = group.to_give_back();
+        let mut methods = method.into_iter().chain(Method::ALL);
+        // SAFETY: As in `switch_on`. Where nothing can be written any more, the sites stay ours, and pass everything on.
+        methods.any(|method| unsafe { write::write(method, patches.list()) });
     }
-    let mut methods = method.into_iter().chain(Method::ALL);
-    // SAFETY: As in `switch_on`. Where nothing can be written any more, the sites stay ours, and pass everything on.
-    methods.any(|method| unsafe { write::write(method, patches.list()) });
 }
 
 /// Ends what [`enable`] began. Afterwards no callback runs on behalf of a system call.
@@ -199,13 +211,44 @@ pub fn disable() -> Result<()> {
     Ok(())
 }
 
-/// Raises the epoch if somebody has taken sites away since the last look.
+/// Raises the epoch if somebody has taken sites away since the last look, and goes after the calls that are made elsewhere now. Until
+/// then they were missed.
 fn note_lost_sites() {
-    let lost = plan().map_or(0, |plan| plan.lost().count_ones());
-    // ORDERING: Relaxed: a number to compare with.
+    let Some(plan) = plan() else {
+        return;
+    };
+    let lost = plan.lost();
+    // ORDERING: Relaxed, both: numbers to compare with.
     if LOST.swap(lost, Ordering::Relaxed) < lost {
         epoch::raise(Cause::Missed);
+        UNFOLLOWED.store(1, Ordering::Relaxed);
     }
+    // In a callback nothing may be allocated: the next one does it.
+    // ORDERING: Relaxed, both: a hint for who comes next.
+    if UNFOLLOWED.load(Ordering::Relaxed) != 0 && !calls::is_inside() {
+        plan.follow();
+        // Who subscribes may hold what fork wants.
+        if let Some(state) = STATE.try_lock() {
+            UNFOLLOWED.store(0, Ordering::Relaxed);
+            if let (true, Some(method)) = (state.enabled, state.method) {
+                take_others(plan, method);
+            }
+        }
+    }
+}
+
+/// Objects with memory system calls that no site covers. Counted again when objects have come or gone.
+fn blind_objects(plan: &Plan) -> c_uint {
+    let now = objects::generation();
+    // ORDERING: Acquire pairs with the Release below.
+    if BLIND_AT.load(Ordering::Acquire) != now {
+        // ORDERING: Relaxed: published by the next step.
+        BLIND.store(plan.blind() as u32, Ordering::Relaxed);
+        // ORDERING: Release pairs with the Acquire above.
+        BLIND_AT.store(now, Ordering::Release);
+    }
+    // ORDERING: Relaxed: after the Acquire.
+    BLIND.load(Ordering::Relaxed)
 }
 
 /// What is covered, and what was missed so far.
@@ -217,11 +260,11 @@ pub fn status() -> mmu_notifier_live_status {
     let (method, reason) = (state.method, state.reason);
     drop(state);
     if let Some(plan) = plan() {
-        status.sites = plan.in_place().count_ones();
-        let lost = plan.lost();
-        status.lost_sites = lost.count_ones();
-        status.foreign_sites = plan.foreign as c_uint + (plan.taken() & !lost).count_ones();
-        status.blind_objects = plan.blind as c_uint;
+        let counts = plan.count();
+        status.sites = counts.sites;
+        status.lost_sites = counts.lost;
+        status.foreign_sites = counts.foreign;
+        status.blind_objects = blind_objects(plan);
     }
     if enabled {
         status.enabled = 1;

@@ -46,7 +46,7 @@ pub(super) struct Patches {
 }
 
 impl Patches {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         let none = Patch {
             address: 0,
             bytes: [0; 5],
@@ -57,19 +57,21 @@ impl Patches {
         }
     }
 
-    fn of<'a>(patches: impl Iterator<Item = &'a Patch>) -> Self {
-        let mut all = Self::new();
-        patches.for_each(|patch| all.add(*patch));
-        all
-    }
-
-    pub(super) fn add(&mut self, patch: Patch) {
+    fn add(&mut self, patch: Patch) {
         self.list[self.length] = patch;
         self.length += 1;
     }
 
     pub(super) fn list(&self) -> &[Patch] {
         &self.list[..self.length]
+    }
+}
+
+impl FromIterator<Patch> for Patches {
+    fn from_iter<T: IntoIterator<Item = Patch>>(patches: T) -> Self {
+        let mut all = Self::new();
+        patches.into_iter().for_each(|patch| all.add(patch));
+        all
     }
 }
 
@@ -128,8 +130,12 @@ pub(super) unsafe fn write(method: Method, patches: &[Patch]) -> bool {
             Method::PageSwap => by_page_swap(patches),
         }
     };
-    let whole = Patches::of(patches.iter().filter(|patch| !splits(patch)));
-    let split = Patches::of(patches.iter().filter(splits));
+    let whole: Patches = patches
+        .iter()
+        .filter(|patch| !splits(patch))
+        .copied()
+        .collect();
+    let split: Patches = patches.iter().filter(splits).copied().collect();
     let written = by(method, whole.list());
     if written && split.length > 0 {
         by(Method::PageSwap, split.list());

@@ -52,6 +52,20 @@ impl<T> Lock<T> {
         LockGuard { lock: self }
     }
 
+    /// Takes the lock if it is free.
+    pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
+        words::before_lock();
+        // ORDERING: Acquire pairs with the Release swap in `release`.
+        let taken = self
+            .word
+            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
+        if taken.is_ok() {
+            return Some(LockGuard { lock: self });
+        }
+        words::after_unlock();
+        None
+    }
+
     /// Takes the lock, unless a fork holds it: for a thread that may hold locks of malloc, for which that fork waits.
     pub fn lock_unless_forking(&self) -> Option<LockGuard<'_, T>> {
         words::before_lock();

@@ -41,12 +41,13 @@ const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const GENERIC: [u8; 7] = [0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05];
 /// Somebody else's jump.
 const JUMP: u8 = 0xe9;
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 
 /// All sites of `object`.
 pub(in crate::live) fn sites(object: &Object) -> Vec<Site> {
     let mut found = Vec::new();
     for code in &object.code {
-        // SAFETY: libc and the dynamic linker stay loaded; of other objects nobody keeps a site.
+        // SAFETY: Who keeps a site has seen to it that the object stays loaded.
         #[expect(unsafe_code, reason = "reads code")]
         let text = unsafe { bytes(code) };
         for offset in 0..text.len().saturating_sub(GENERIC.len()) {
@@ -85,27 +86,30 @@ fn site_at(object: &Object, address: usize, place: &[u8]) -> Option<Site> {
         number,
     };
     let tail = &place[..place.len().min(5 + middle_length + 2 + 16)];
-    (is_reached(object, &site) && can_move(&site) && !ends_thread(tail, &site)).then_some(site)
+    (is_reached(object, address, site.original.len())
+        && can_move(&site)
+        && !ends_thread(tail, &site))
+    .then_some(site)
 }
 
 fn decoder(bytes: &[u8], address: usize) -> Decoder<'_> {
     Decoder::with_ip(64, bytes, address as u64, DecoderOptions::NONE)
 }
 
-/// Does the function that contains the site have an instruction there?
-fn is_reached(object: &Object, site: &Site) -> bool {
-    let Some(start) = object.function_of(site.address) else {
+/// Does the function that contains `address` have an instruction of `length` bytes there?
+fn is_reached(object: &Object, address: usize, length: usize) -> bool {
+    let Some(start) = object.function_of(address) else {
         return false;
     };
     // SAFETY: Code of the object, from one of its functions on.
     #[expect(unsafe_code, reason = "reads code")]
-    let function = unsafe { bytes(&(start..site.after())) };
+    let function = unsafe { bytes(&(start..address + length)) };
     let mut decoder = decoder(function, start);
     let mut instruction = Instruction::default();
-    while decoder.can_decode() && decoder.ip() < site.address as u64 {
+    while decoder.can_decode() && decoder.ip() < address as u64 {
         decoder.decode_out(&mut instruction);
     }
-    decoder.ip() == site.address as u64 && decoder.decode().len() == site.original.len()
+    decoder.ip() == address as u64 && decoder.decode().len() == length
 }
 
 /// Can what stands between the site and its `syscall` run in a slot, and does nothing jump out of it or change the number?
@@ -148,8 +152,9 @@ fn ends_thread(tail: &[u8], site: &Site) -> bool {
     false
 }
 
-/// Functions that somebody else has patched, so that their system calls are made elsewhere: through `syscall()`, as a rule.
-pub(in crate::live) fn foreign(object: &Object) -> usize {
+/// Where somebody else has put a jump in place of a system call, or at the beginning of a function that makes one, so that it is made
+/// elsewhere.
+pub(in crate::live) fn foreign(object: &Object) -> Vec<usize> {
     const LONGEST: usize = 32;
     let whole = |start: &&usize| {
         object
@@ -158,27 +163,91 @@ pub(in crate::live) fn foreign(object: &Object) -> usize {
             .any(|code| code.contains(start) && code.contains(&(**start + LONGEST)))
     };
     let functions = object.functions.iter().filter(whole);
-    functions
+    let mut found: Vec<usize> = functions
+        .copied()
         .filter(|start| {
             // SAFETY: libc and the dynamic linker stay loaded.
             #[expect(unsafe_code, reason = "reads code")]
-            let code = unsafe { bytes(&(**start..**start + LONGEST)) };
+            let code = unsafe { bytes(&(*start..*start + LONGEST)) };
             is_foreign(code)
         })
-        .count()
+        .collect();
+    let inside = jumps_over_number(object);
+    let known = |place: usize| {
+        object
+            .function_of(place)
+            .is_some_and(|start| found.contains(&start))
+    };
+    let others: Vec<usize> = inside.into_iter().filter(|place| !known(*place)).collect();
+    found.extend(others);
+    found
+}
+
+/// Jumps out of the object that stand right before a `syscall`.
+fn jumps_over_number(object: &Object) -> Vec<usize> {
+    let mut found = Vec::new();
+    for code in &object.code {
+        // SAFETY: As above.
+        #[expect(unsafe_code, reason = "reads code")]
+        let text = unsafe { bytes(code) };
+        let places = text.windows(GENERIC.len()).enumerate();
+        let jumps = places.filter(|(_, place)| place[0] == JUMP && place[5..] == SYSCALL);
+        found.extend(
+            jumps
+                .map(|(offset, _)| code.start + offset)
+                .filter(|place| {
+                    let leaves = jump_at(*place).is_some_and(|jump| !object.contains(jump.target));
+                    leaves && is_reached(object, *place, 5)
+                }),
+        );
+    }
+    found
 }
 
 /// Does a function begin with somebody's jump over a system call?
 fn is_foreign(code: &[u8]) -> bool {
-    const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
     let code = code.strip_prefix(&ENDBR64).unwrap_or(code);
     let has_call = |at: usize| code[at..at + 2] == SYSCALL;
-    // `jmp`, over the number; or over `endbr64` and a part of it.
+    // Over the number; or over `endbr64` and a part of it.
     let near = code[0] == JUMP && (has_call(5) || has_call(9));
-    // `mov $address, %rax; jmp *%rax`, or by %r11.
-    let far = (code[..2] == [0x48, 0xb8] && code[10..12] == [0xff, 0xe0])
-        || (code[..2] == [0x49, 0xbb] && code[10..13] == [0x41, 0xff, 0xe3]);
-    near || far
+    near || is_far(code)
+}
+
+/// Is it `mov $address, %rax; jmp *%rax`, or the same by %r11?
+fn is_far(code: &[u8]) -> bool {
+    (code[..2] == [0x48, 0xb8] && code[10..12] == [0xff, 0xe0])
+        || (code[..2] == [0x49, 0xbb] && code[10..13] == [0x41, 0xff, 0xe3])
+}
+
+/// The jump that code at `place` begins with.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::live) struct Jump {
+    /// Behind an `endbr64`, perhaps.
+    pub place: usize,
+    pub target: usize,
+}
+
+/// Where code at `place` jumps to, if that is the first thing that it does.
+pub(in crate::live) fn jump_at(place: usize) -> Option<Jump> {
+    const LONGEST: usize = 32;
+    // SAFETY: Code of libc or of the dynamic linker, which stay loaded, and end in more than that.
+    #[expect(unsafe_code, reason = "reads code")]
+    let code = unsafe { bytes(&(place..place + LONGEST)) };
+    let skipped = if code.starts_with(&ENDBR64) {
+        ENDBR64.len()
+    } else {
+        0
+    };
+    let (place, code) = (place + skipped, &code[skipped..]);
+    let target = if code[0] == JUMP {
+        let distance = i32::from_le_bytes(code[1..5].try_into().ok()?);
+        (place + 5).wrapping_add_signed(distance as isize)
+    } else if is_far(code) {
+        usize::from_le_bytes(code[2..10].try_into().ok()?)
+    } else {
+        return None;
+    };
+    Some(Jump { place, target })
 }
 
 /// Does the object make memory system calls itself? Looks for the bytes only.
