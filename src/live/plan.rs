@@ -168,10 +168,8 @@ impl Plan {
         if sites.is_empty() || !object.pin() {
             return;
         }
-        let mut group = Group {
-            base: object.base,
-            ..Group::default()
-        };
+        let mut group = Group::default();
+        group.base = object.base;
         if group.add(object, sites).is_err() {
             return;
         }

@@ -57,9 +57,9 @@ class Status:
     sites: int
     """System calls that are taken over."""
     foreign_sites: int
-    """System calls that somebody else had taken over before; they reach us all the same."""
+    """System calls that somebody else had taken over before; where his code leads to is taken over, too."""
     lost_sites: int
-    """System calls that somebody else has taken away since."""
+    """System calls that somebody else has taken away since; the epoch has risen."""
     blind_objects: int
     """Loaded objects with memory system calls of their own, which nothing covers."""
     events: int
