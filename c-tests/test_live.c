@@ -7,6 +7,7 @@
  */
 #include "test.h"
 #include <dlfcn.h>
+#include <setjmp.h>
 #include <ucontext.h>
 #include <mmu_notifier/live.h>
 
@@ -624,6 +625,180 @@ TEST(LIVE_signals_wait_until_the_call_is_over)
 	ASSERT_EQ(calls(), 2);
 	ASSERT_EQ(mmu_notifier_live_epoch(), 0);
 }
+
+/* ------------------------------------------------- calls that are left before they are over */
+
+static int left;
+
+static void stand_once(void *unused)
+{
+	(void)unused;
+	if (stands_in_gap) {
+		stands_in_gap = false;
+		gate_pass(&in_gap);
+	}
+}
+
+static void *be_cancelled(void *place)
+{
+	ASSERT_EQ(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL), 0);
+	stands_in_gap = true;
+	munmap(place, PAGE);
+	FAIL("not cancelled");
+}
+
+/* A thread is cancelled between its look and its call, and leaves its section open. */
+static void expect_ended(char *stack)
+{
+	static const struct mmu_notifier_live_gap standing = { stand_once, NULL };
+	pthread_attr_t attributes;
+	pthread_t thread;
+	void *result;
+
+	enable();
+	w = watch("w");
+	mmu_notifier_live_set_gap(&standing);
+	pthread_attr_init(&attributes);
+	if (stack)
+		pthread_attr_setstack(&attributes, stack, 256 << 10);
+	ASSERT_EQ(pthread_create(&thread, &attributes, be_cancelled, memory), 0);
+	gate_wait(&in_gap);
+	ASSERT_EQ(pthread_cancel(thread), 0);
+	ASSERT_EQ(pthread_join(thread, &result), 0);
+	ASSERT(result == PTHREAD_CANCELED);
+	INSERT(&w, current->mm, (unsigned long)memory, PAGE);
+	/* The call was never made. */
+	ASSERT(is_mapped(memory));
+	REMOVE(&w);
+	ASSERT_EQ(mmu_notifier_live_epoch(), 0);
+}
+
+/* At its end libc gives up a part of its stack: a call that closes what the other has left open. */
+TEST(LIVE_a_thread_that_is_cancelled_inside_a_call_is_not_waited_for) { expect_ended(NULL); }
+/* On a stack that is not libc's it makes none: who waits finds out. */
+TEST(LIVE_nor_if_it_makes_no_other_call) { expect_ended(map(256 << 10)); }
+
+static __thread sigjmp_buf way_out;
+static struct gate out, again;
+
+static void jump_out(int number)
+{
+	(void)number;
+	siglongjmp(way_out, 1);
+}
+
+static void raise_in_gap(void *unused)
+{
+	(void)unused;
+	if (stands_in_gap) {
+		stands_in_gap = false;
+		raise(SIGUSR1);
+	}
+}
+static const struct mmu_notifier_live_gap raising = { raise_in_gap, NULL };
+
+__attribute__((noinline)) static void unmap_deep_down(void *place)
+{
+	volatile char room[16 << 10];
+
+	memset((char *)room, 1, sizeof(room));
+	ASSERT_EQ(munmap(place, PAGE), 0);
+	ASSERT_EQ(room[0], 1);
+}
+
+static void *jump_and_call_again(void *deep)
+{
+	if (!sigsetjmp(way_out, 1)) {
+		stands_in_gap = true;
+		munmap(memory, PAGE);
+		FAIL("not interrupted");
+	}
+	gate_pass(&out);
+	if (deep)
+		unmap_deep_down(memory + PAGE);
+	else
+		ASSERT_EQ(munmap(memory + PAGE, PAGE), 0);
+	gate_pass(&again);
+	return NULL;
+}
+
+static void expect_closed_by_next_call(void *deep)
+{
+	struct thread *jumps, *inserts;
+
+	signal(SIGUSR1, jump_out);
+	enable();
+	w = watch("w");
+	mmu_notifier_live_set_gap(&raising);
+	jumps = spawn(jump_and_call_again, deep);
+	gate_wait(&out);
+	inserts = spawn(do_insert, memory);
+	wait_until_blocked(inserts, MMU_NOTIFIER_WAIT_GRACE_PERIOD);
+	gate_open(&out);
+	gate_wait(&again);
+	join(inserts);
+	ASSERT(is_mapped(memory) && !is_mapped(memory + PAGE));
+	gate_open(&again);
+	join(jumps);
+	REMOVE(&w);
+	ASSERT_EQ(mmu_notifier_live_epoch(), 0);
+}
+
+TEST(LIVE_a_call_left_by_longjmp_is_over_with_the_next_one) { expect_closed_by_next_call(NULL); }
+TEST(LIVE_a_call_left_by_longjmp_is_over_with_the_next_one_further_down) { expect_closed_by_next_call(memory); }
+
+static void unmap_in_handler(int number)
+{
+	(void)number;
+	ASSERT_EQ(munmap(memory + PAGE, PAGE), 0);
+	STORE(left, 1);
+	gate_pass(&in_gap);
+}
+
+static void *unmap_interrupted(void *alternate)
+{
+	stack_t stack = { .ss_sp = alternate, .ss_size = 256 << 10 };
+
+	if (alternate)
+		ASSERT_EQ(sigaltstack(&stack, NULL), 0);
+	stands_in_gap = true;
+	ASSERT_EQ(munmap(memory, PAGE), 0);
+	return NULL;
+}
+
+/* A handler makes a call of its own, in the middle of another: that one is not over. */
+static void expect_not_over(bool on_alternate_stack)
+{
+	char *stacks = map(512 << 10);
+	struct sigaction action = { .sa_handler = unmap_in_handler, .sa_flags = on_alternate_stack ? SA_ONSTACK : 0 };
+	struct thread *inserts;
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	sigaction(SIGUSR1, &action, NULL);
+	enable();
+	w = watch("w");
+	mmu_notifier_live_set_gap(&raising);
+	/* The alternate stack lies above the other one. */
+	pthread_attr_init(&attributes);
+	pthread_attr_setstack(&attributes, stacks, 256 << 10);
+	ASSERT_EQ(pthread_create(&thread, &attributes, unmap_interrupted, on_alternate_stack ? stacks + (256 << 10) : NULL), 0);
+	gate_wait(&in_gap);
+	ASSERT(LOAD(left) && !is_mapped(memory + PAGE));
+	inserts = spawn(do_insert, memory);
+	wait_until_blocked(inserts, MMU_NOTIFIER_WAIT_GRACE_PERIOD);
+	usleep(300 * 1000);
+	ASSERT_NOT_DONE(inserts);
+	ASSERT(is_mapped(memory));
+	gate_open(&in_gap);
+	join(inserts);
+	ASSERT(!is_mapped(memory));
+	ASSERT_EQ(pthread_join(thread, NULL), 0);
+	REMOVE(&w);
+}
+
+TEST(LIVE_a_call_of_a_handler_leaves_that_which_it_interrupts_open) { expect_not_over(false); }
+TEST(LIVE_a_call_of_a_handler_on_another_stack_does_so_too) { expect_not_over(true); }
 
 /* ------------------------------------------------------------------------- fork */
 

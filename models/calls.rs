@@ -15,7 +15,7 @@ use mmu_notifier::abi::notifier::{
 use mmu_notifier::dispatch::REFERENCE;
 use mmu_notifier::mm::calls::{self, Call, MODEL_MM};
 use mmu_notifier::mm::{self, Request};
-use mmu_notifier::sync::model::Thread;
+use mmu_notifier::sync::model::{Thread, expire, may_end};
 use mmu_notifier::sync::{AtomicU32, AtomicU64, Lock, Ordering};
 use mmu_notifier::thread;
 
@@ -30,6 +30,7 @@ pub const MODELS: &[Model] = &[
     up_to("calls::register_in_pair", register_in_pair, [Some(2), Some(3)]),
     up_to("calls::inserts_of_callbacks", inserts_of_callbacks, [Some(1), Some(2)]),
     up_to("calls::disabled", disabled, [Some(3), Some(4)]),
+    up_to("calls::cancelled", cancelled, [Some(3), Some(4)]),
 ];
 
 const PAGE: u64 = 4096;
@@ -72,7 +73,7 @@ fn range_of(mm: *mut mm_struct, page: u64) -> mmu_notifier_range {
 
 /// The system call: what `live::hook` does.
 fn unmap(mm: *mut mm_struct, number: u64, page: &Page) {
-    let call = Call::enter();
+    let call = Call::enter(0);
     let ranges = [range_of(mm, number)];
     if !calls::is_enabled() || !call.is_watched(ranges[0].start, ranges[0].end) {
         page.take_away();
@@ -89,7 +90,7 @@ fn unmap(mm: *mut mm_struct, number: u64, page: &Page) {
 
 /// A system call that takes away the pages 1 and 2, the latter if `look` says so: as `live::hook`, with two looks.
 fn unmap_both(mm: *mut mm_struct, pages: [&Page; 2], look: impl Fn() -> usize) {
-    let call = Call::enter();
+    let call = Call::enter(0);
     let ranges = [range_of(mm, 1), range_of(mm, 2)];
     let watched = |range: &mmu_notifier_range| call.is_watched(range.start, range.end);
     let take_away = || pages.iter().for_each(|page| page.take_away());
@@ -369,6 +370,24 @@ fn inserts_of_callbacks() {
     unmap(mm, 2, &drivers[1].page);
     join([call]);
     assert_eq!(calls::unwaited(), 0, "an insert that could not wait");
+}
+
+/// A thread has ended in the middle of a call: who inserts finds out after a while. (Time that has passed has passed for all waits: so
+/// nobody else may be inside.)
+fn cancelled() {
+    let mm = live(1);
+    let driver = Driver::make(1);
+    let dead = spawn(|| {
+        may_end();
+        let _left = Call::enter(0);
+    });
+    join([dead]);
+    expire();
+    driver.insert(mm);
+    let call = unmapper(mm, driver);
+    driver.map();
+    join([call]);
+    driver.check();
 }
 
 /// After disable() no callback runs.

@@ -26,6 +26,11 @@ pub(super) const UFFDIO_MOVE: usize = 0xc028_aa05;
 /// ioctl of a userfaultfd: write-protects pages.
 pub(super) const UFFDIO_WRITEPROTECT: usize = 0xc018_aa06;
 
+const FALLOC_MOVES: c_int = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
+/// fallocate: modes that take something away from who has mapped the file.
+pub(super) const FALLOC_TAKES_AWAY: c_int =
+    libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE | FALLOC_MOVES;
+
 /// mprotect: begins where the mapping begins.
 pub(super) const PROT_GROWSDOWN: c_int = 0x0100_0000;
 
@@ -404,12 +409,10 @@ fn punch(
     hull: Hull,
     changes: &mut Changes,
 ) {
-    let hole = has(mode, libc::FALLOC_FL_PUNCH_HOLE) || has(mode, libc::FALLOC_FL_ZERO_RANGE);
-    let moves =
-        has(mode, libc::FALLOC_FL_COLLAPSE_RANGE) || has(mode, libc::FALLOC_FL_INSERT_RANGE);
-    if !hole && !moves {
+    if !has(mode, FALLOC_TAKES_AWAY) {
         return;
     }
+    let moves = has(mode, FALLOC_MOVES);
     if let Some(file) = status_of_file(descriptor) {
         let end = if moves {
             usize::MAX

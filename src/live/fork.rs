@@ -56,7 +56,8 @@ fn announce() {
     let mut changes = Box::new(Changes::new(calls::own_mm()));
     classify::fork(EVERYTHING, &mut changes);
     let changes = Box::into_raw(changes);
-    let section = Call::enter();
+    // Not to be left by a handler's longjmp().
+    let section = Call::enter(0);
     // Asked again inside: after `disable` has waited for sections, nothing is announced.
     let pair = if may_concern() {
         // SAFETY: Subscribers keep the contract. The ranges live until the pair has ended.

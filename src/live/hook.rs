@@ -5,7 +5,11 @@
 //! libc.
 //!
 //! A call with subscribers has all signals blocked from before its start to after its end, and its end comes also if it
-//! fails. The kernel's answer is handed back as it is, so that libc sets errno.
+//! fails. The kernel's answer is handed back as it is, so that libc sets errno. A call of which a thread may be cancelled has at least the
+//! signals for that blocked: so a cancelled thread leaves no section open. `gate` lets them through again, where an unwinder finds its way.
+//!
+//! A handler that leaves by longjmp() does leave a section open. The thread's next call that comes here finds out
+//! (`has_left`), and closes it.
 //!
 //! A call made inside a callback, or by a signal handler while its thread holds a lock of the library, cannot be announced:
 //! subscribers are called by this thread already, or could not be looked up. It goes to the kernel; then it is counted, and the epoch
@@ -16,8 +20,8 @@
 use super::classify::{self, Changes, EVERYTHING};
 use super::epoch::{self, Cause};
 use super::gate::Registers;
-use super::write::{block_signals, restore_signals};
-use super::{call, count_event, count_nested, fork, gap};
+use super::write::block_signals;
+use super::{call, count_event, count_nested, fork, gap, is_in_slot, look};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, CALLS, Call};
 use crate::report::LIVE_NESTED;
@@ -28,6 +32,11 @@ use crate::thread;
 const DONE: u32 = 0;
 /// The slot is to make it.
 const PASS: u32 = 1;
+/// Added to these: `gate` is to set the mask of signals.
+pub(super) const MASK: u32 = 2;
+
+/// The signals by which libc cancels a thread: glibc's, and musl's.
+const CANCELLATION: u64 = 1 << 31 | 1 << 32;
 
 /// Makes the system call.
 unsafe fn make(call: &Registers) -> isize {
@@ -85,8 +94,11 @@ pub(super) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
         // SAFETY: The program's own call.
         return unsafe { nested(call, in_callback) };
     }
-    let section = Call::enter();
-    let mut changes = look(call);
+    calls::close_abandoned(|before| has_left(before, call.gate_stack()));
+    let may_be_cancelled = call.number == libc::SYS_fallocate as usize;
+    let mut mask = may_be_cancelled.then(|| block_signals(CANCELLATION));
+    let section = Call::enter(call.gate_stack());
+    let mut changes = changes_of(call);
     // SAFETY: As above.
     unsafe {
         if !is_watched(&changes, &section) {
@@ -96,14 +108,40 @@ pub(super) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
             call.number = result as usize;
             section.leave();
         } else {
+            let before = block_signals(u64::MAX);
+            mask = mask.or(Some(before));
             announced(call, section, &mut changes);
         }
     }
-    DONE
+    call.mask = mask.unwrap_or(0);
+    if mask.is_some() { DONE | MASK } else { DONE }
+}
+
+/// Was a call left half-way that had `gate`'s stack at `before`, if the thread makes another one with it at `now`?
+///
+/// Yes if the way back from there is overwritten. Yes also if this one stands as high on the same stack: a handler that interrupted
+/// the call would stand below. What was on the alternate stack for signals is over with it. (A handler on an alternate stack with
+/// SS_AUTODISARM, which hides itself, and which lies above a thread's stack, is taken for another call.)
+fn has_left(before: usize, now: usize) -> bool {
+    let mut way_back = [0];
+    if look::copy(before, &mut way_back) && !is_in_slot(way_back[0]) {
+        return true;
+    }
+    // SAFETY: Plain numbers.
+    let mut known = unsafe { core::mem::zeroed::<libc::stack_t>() };
+    let arguments = [0, (&raw mut known).addr(), 0, 0, 0, 0];
+    // SAFETY: The struct is ours.
+    unsafe { syscall(libc::SYS_sigaltstack as usize, arguments) };
+    let place = known.ss_sp.addr()..known.ss_sp.addr() + known.ss_size;
+    match (place.contains(&before), place.contains(&now)) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => now >= before,
+    }
 }
 
 /// What the call changes, as far as it may be watched. Asked inside its section: after `disable` has waited for sections, nothing is announced.
-fn look(call: &Registers) -> Changes {
+fn changes_of(call: &Registers) -> Changes {
     let mut changes = Changes::new(calls::own_mm());
     let announced = fork::is_fork(call.number) && fork::is_announced();
     let wanted = WATCHED.is_enabled() && !announced;
@@ -131,9 +169,8 @@ unsafe fn grow_in_place(call: &Registers) -> Option<isize> {
     (result != -(libc::ENOMEM as isize)).then_some(result)
 }
 
-/// Makes the call between the start and the end of what it changes.
+/// Makes the call between the start and the end of what it changes. All signals are blocked.
 unsafe fn announced(registers: &mut Registers, section: Call, changes: &mut Changes) {
-    let signals = block_signals();
     call::set(registers);
     let (number, arguments) = (registers.number, registers.arguments);
     // SAFETY: Subscribers keep the contract.
@@ -157,14 +194,13 @@ unsafe fn announced(registers: &mut Registers, section: Call, changes: &mut Chan
     call::clear();
     registers.number = result as usize;
     count_event();
-    restore_signals(signals);
 }
 
 /// Makes a call that cannot be announced, and counts it.
 unsafe fn nested(call: &mut Registers, in_callback: bool) -> u32 {
-    let section = Call::enter();
+    let section = Call::enter(call.gate_stack());
     let reported = in_callback && words::locks_held() == 0;
-    let changes = look(call);
+    let changes = changes_of(call);
     let changes_memory = !changes.ranges().is_empty();
     let watched = is_watched(&changes, &section);
     let number = call.number;

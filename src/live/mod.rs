@@ -23,7 +23,7 @@
 //! * A call that another thread was already in the middle of when `enable` returned is not announced, nor waited for by who
 //!   subscribes afterwards. Who enables before it starts threads, or subscribes well after, has none.
 //! * A signal handler that leaves by longjmp() in the middle of a call that nobody watches leaves its section open: whoever subscribes
-//!   waits for it for ever.
+//!   waits until the thread makes another such call, or ends.
 //! * A clone that begins on another stack without sharing the address space is not announced.
 //!
 //! What belongs to a processor is in a folder of its own (`x86_64`): what a site looks like, what a slot holds, the gate.
@@ -78,7 +78,7 @@ pub use call::current_call;
 #[cfg(target_arch = "x86_64")]
 pub use selftest::self_test;
 #[cfg(target_arch = "x86_64")]
-use switch::{STATE, count_event, count_nested, page_size};
+use switch::{STATE, count_event, count_nested, is_in_slot, page_size};
 #[cfg(target_arch = "x86_64")]
 pub use switch::{disable, enable, status};
 #[cfg(target_arch = "x86_64")]

@@ -189,6 +189,12 @@ impl Plan {
         }
     }
 
+    /// Is `address` in a slot?
+    pub(super) fn has_slot_at(&self, address: usize) -> bool {
+        let mut sites = self.groups().flat_map(|group| &group.sites);
+        sites.any(|planned| planned.has_slot_at(address))
+    }
+
     /// Is each site that is needed ours, or somebody else's?
     pub(super) fn is_complete(&self) -> bool {
         self.needed & !self.own.in_place() & !self.own.foreign() == 0

@@ -43,6 +43,14 @@ impl Planned {
         }
     }
 
+    /// Does its slot contain `address`?
+    pub(super) fn has_slot_at(&self, address: usize) -> bool {
+        let [_, a, b, c, d] = self.jump;
+        let distance = i32::from_le_bytes([a, b, c, d]) as isize;
+        let slot = (self.site.address + self.jump.len()).wrapping_add_signed(distance);
+        (slot..slot + slot::SIZE).contains(&address)
+    }
+
     /// What it holds now.
     fn present(&self) -> [u8; 5] {
         let place = ptr::with_exposed_provenance::<[u8; 5]>(self.site.address);

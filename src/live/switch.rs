@@ -75,6 +75,11 @@ fn plan() -> Option<&'static Plan> {
     unsafe { plan.as_ref() }
 }
 
+/// Is `address` in a slot?
+pub(super) fn is_in_slot(address: usize) -> bool {
+    plan().is_some_and(|plan| plan.has_slot_at(address))
+}
+
 /// The plan, made if there is none. Allocates: no lock is held.
 fn find_plan() -> core::result::Result<&'static Plan, Reason> {
     if let Some(plan) = plan() {

@@ -121,7 +121,7 @@ fn membarrier(command: c_int) -> bool {
 pub(super) unsafe fn write(method: Method, patches: &[Patch]) -> bool {
     const LINE: usize = 64;
     let splits = |patch: &&Patch| patch.address % LINE == LINE - 1;
-    let signals = block_signals();
+    let signals = block_signals(u64::MAX);
     // SAFETY: The caller's promise.
     let by = |method, patches: &[Patch]| unsafe {
         match method {
@@ -144,27 +144,20 @@ pub(super) unsafe fn write(method: Method, patches: &[Patch]) -> bool {
     written
 }
 
-/// All signals, those that libc keeps for itself included.
-pub(super) fn block_signals() -> u64 {
-    let (all, mut old) = (u64::MAX, 0_u64);
-    mask(&raw const all, &raw mut old);
+/// Blocks these signals, those that libc keeps for itself included. Returns what was blocked before.
+pub(super) fn block_signals(which: u64) -> u64 {
+    let mut old = 0;
+    mask(libc::SIG_BLOCK, &raw const which, &raw mut old);
     old
 }
 
 /// Undoes [`block_signals`].
-pub(super) fn restore_signals(old: u64) {
-    mask(&raw const old, core::ptr::null_mut());
+fn restore_signals(old: u64) {
+    mask(libc::SIG_SETMASK, &raw const old, core::ptr::null_mut());
 }
 
-fn mask(new: *const u64, old: *mut u64) {
-    let arguments = [
-        libc::SIG_SETMASK as usize,
-        new.addr(),
-        old.addr(),
-        size_of::<u64>(),
-        0,
-        0,
-    ];
+fn mask(how: c_int, new: *const u64, old: *mut u64) {
+    let arguments = [how as usize, new.addr(), old.addr(), size_of::<u64>(), 0, 0];
     // SAFETY: Both sets are the caller's.
     unsafe { syscall(libc::SYS_rt_sigprocmask as usize, arguments) };
 }

@@ -26,6 +26,9 @@
 //!
 //! A call made by a callback, or where a lock of the library is held (a signal handler), makes no pair: see `live`.
 //!
+//! A call may be left without being over: its thread is cancelled, or a signal handler leaves by longjmp(). The first closes its section
+//! when it has ended (`srcu`), the second with its next call (`close_abandoned`). Until then, who subscribes waits.
+//!
 //! Whoever would wait for itself does not wait, and is counted: the epoch of `live` rises.
 
 use core::ffi::CStr;
@@ -40,13 +43,13 @@ use crate::abi::notifier::mmu_notifier_range;
 use crate::chain::Place;
 use crate::dispatch::Range;
 use crate::report::Result;
-use crate::srcu::{Outermost, Srcu};
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence};
+use crate::srcu::{Outermost, SYSTEM_CALLS, Srcu};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, words};
 use crate::thread::{self, Record};
 
 crate::sync::global! {
     /// Calls between their look and their change.
-    pub static CALLS: Srcu<1> = Srcu::new();
+    pub static CALLS: Srcu<SYSTEM_CALLS> = Srcu::new();
     /// Calls inside a pair of events.
     pub static PAIRS: Srcu<2> = Srcu::new();
     /// Registrations and inserts that should have waited, and could not.
@@ -218,7 +221,21 @@ pub fn is_inside() -> bool {
     CALLS.is_inside(thread) || PAIRS.is_inside(thread)
 }
 
+/// The calling thread is about to make a call, with its stack at `stack`. If an earlier one was left half-way, by a signal handler
+/// that did not return, its section is open for no good: closes it, if `was_left` says so of the earlier stack.
+pub fn close_abandoned(was_left: impl Fn(usize) -> bool) {
+    let thread = thread::current();
+    let stack = words::call();
+    if stack != 0 && CALLS.is_inside(thread) && was_left(stack) {
+        let section = Outermost::of_abandoned();
+        Call { thread, section }.leave();
+    }
+}
+
 /// A system call between its look and its change.
+///
+/// Where its stack is, is kept from before the section to after it: so who finds a section open finds its own stack, or 0 if a
+/// signal handler made calls just then.
 #[derive(Debug)]
 pub struct Call {
     thread: &'static Record,
@@ -226,10 +243,13 @@ pub struct Call {
 }
 
 impl Call {
-    /// Before the look.
+    /// Before the look; the thread's stack is at `stack`.
     #[inline]
-    pub fn enter() -> Self {
+    pub fn enter(stack: usize) -> Self {
         let thread = thread::current();
+        if !CALLS.is_inside(thread) {
+            words::set_call(stack);
+        }
         let section = CALLS.read_lock(thread);
         Self { thread, section }
     }
@@ -253,6 +273,9 @@ impl Call {
     pub fn leave(self) {
         if CALLS.read_unlock(self.thread, self.section) {
             settle(self.thread);
+        }
+        if !CALLS.is_inside(self.thread) {
+            words::set_call(0);
         }
     }
 

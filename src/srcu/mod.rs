@@ -22,7 +22,9 @@
 //! * One heavy fence serves all grace periods that began before it: `fenced` is the youngest of them (Release, read with
 //!   Acquire); `over` saves a scan likewise.
 //!
-//! A thread that leaves a section open and ends keeps grace periods waiting for ever, as in the kernel.
+//! A thread that leaves a section open and ends keeps grace periods waiting for ever, as in the kernel. Not so the sections of
+//! system calls, which a thread cannot help leaving open when it is cancelled: who waits for them looks from time to time who is
+//! dead.
 //!
 //! Lock order: the lock of a driver's domain, then the worker's, then that of the domain of walks, then that of its fences.
 
@@ -34,13 +36,18 @@ pub use domain::srcu_struct;
 pub use worker::{Worker, WorkerOps};
 
 use crate::sync::{
-    AtomicU64, Lock, Ordering, WaitQueue, fence,
+    AtomicU64, Deadline, Lock, LockGuard, Ordering, WaitQueue, fence,
     hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
 };
 use crate::thread::{self, Record, Section};
 
+/// The kind of system calls between their look and their change.
+pub const SYSTEM_CALLS: usize = 1;
 /// The kind of the process's RCU domain.
 pub const RCU: usize = 3;
+
+/// Milliseconds after which who waits for system calls looks whether their threads still live.
+const LOOK_FOR_DEAD: u32 = 100;
 
 /// A domain whose readers are known by their thread's record, so that a process can have but one of each `KIND`: 0 is the
 /// domain of walks, [`RCU`] the process's, the others are for the process's own system calls (`mm::calls`).
@@ -67,6 +74,13 @@ pub struct Ticket(u64);
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Outermost(bool);
+
+impl Outermost {
+    /// Of a section whose own result is lost, with the frame that it was in.
+    pub fn of_abandoned() -> Self {
+        Self(true)
+    }
+}
 
 impl<const KIND: usize> Default for Srcu<KIND> {
     fn default() -> Self {
@@ -224,8 +238,20 @@ impl<const KIND: usize> Srcu<KIND> {
         }
         let mut sleeping = self.sleeping.lock();
         while !self.watch(ticket) {
-            sleeping = self.drained.wait(sleeping, GRACE_PERIOD);
+            sleeping = self.sleep(sleeping);
         }
+    }
+
+    fn sleep<'a>(&self, sleeping: LockGuard<'a, ()>) -> LockGuard<'a, ()> {
+        if KIND != SYSTEM_CALLS {
+            return self.drained.wait(sleeping, GRACE_PERIOD);
+        }
+        let soon = Deadline::after(LOOK_FOR_DEAD);
+        let (sleeping, late) = self.drained.wait_until(sleeping, GRACE_PERIOD, &soon);
+        if late {
+            thread::close_sections_of_the_dead(KIND);
+        }
+        sleeping
     }
 
     /// Is the grace period over? If not, the next of its readers that leaves will say that it was waited for.

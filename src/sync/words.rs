@@ -1,4 +1,5 @@
-//! Two words that each thread has: where its record is, and how many locks of the library it holds.
+//! Three words that each thread has: where its record is, how many locks of the library it holds, and the stack of the system
+//! call that it is in.
 //!
 //! They are read where nothing may be allocated and no function of libc may be called: in a system call that malloc makes with
 //! its own locks held. A `thread_local!` of a shared library is found through `__tls_get_addr`, which may allocate after a
@@ -20,9 +21,9 @@ mod storage {
         ".globl mmu_notifier_thread_words",
         ".hidden mmu_notifier_thread_words",
         ".type mmu_notifier_thread_words, @object",
-        ".size mmu_notifier_thread_words, 16",
+        ".size mmu_notifier_thread_words, 32",
         "mmu_notifier_thread_words:",
-        ".zero 16",
+        ".zero 32",
         ".popsection",
     );
 
@@ -83,6 +84,35 @@ mod storage {
             );
         }
     }
+
+    #[inline(always)]
+    pub(super) fn call() -> usize {
+        let call;
+        // SAFETY: Reads the thread's own word.
+        unsafe {
+            asm!(
+                "mov {0}, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
+                "mov {0}, qword ptr fs:[{0} + 16]",
+                out(reg) call,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        call
+    }
+
+    #[inline(always)]
+    pub(super) fn set_call(stack: usize) {
+        // SAFETY: Writes the thread's own word.
+        unsafe {
+            asm!(
+                "mov {0}, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
+                "mov qword ptr fs:[{0} + 16], {1}",
+                out(reg) _,
+                in(reg) stack,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(loom))))]
@@ -94,6 +124,7 @@ mod storage {
     thread_local! {
         static RECORD: Cell<*mut c_void> = const { Cell::new(ptr::null_mut()) };
         static LOCKS: Cell<u32> = const { Cell::new(0) };
+        static CALL: Cell<usize> = const { Cell::new(0) };
     }
 
     pub(super) fn record() -> *mut c_void {
@@ -111,6 +142,14 @@ mod storage {
     pub(super) fn add_lock(number: i32) {
         LOCKS.set(LOCKS.get().wrapping_add_signed(number));
     }
+
+    pub(super) fn call() -> usize {
+        CALL.get()
+    }
+
+    pub(super) fn set_call(stack: usize) {
+        CALL.set(stack);
+    }
 }
 
 /// What [`set_record`] was given on this thread, or NULL.
@@ -122,6 +161,18 @@ pub fn record() -> *mut c_void {
 /// Has [`record`] return `record` on this thread from now on.
 pub fn set_record(record: *mut c_void) {
     storage::set_record(record);
+}
+
+/// What [`set_call`] was given on this thread; 0 at first.
+#[inline(always)]
+pub fn call() -> usize {
+    storage::call()
+}
+
+/// Has [`call`] return `stack` on this thread from now on.
+#[inline(always)]
+pub fn set_call(stack: usize) {
+    storage::set_call(stack);
 }
 
 /// Locks of the library that this thread holds, or is about to: a signal handler that waits for one may wait for ever.

@@ -18,7 +18,10 @@ mod records;
 pub use records::offsets;
 #[cfg(loom)]
 pub use records::seat;
-pub use records::{Record, Section, after_fork_in_child, attached, others_may_be_attached, own};
+pub use records::{
+    Record, Section, after_fork_in_child, attached, close_sections_of_the_dead,
+    others_may_be_attached, own,
+};
 
 use core::cell::Cell;
 use core::ffi::{CStr, c_void};

@@ -254,6 +254,27 @@ impl Record {
     }
 }
 
+/// Closes sections of this kind that threads had open when they ended. One thread at a time may do that for a kind: nobody takes over
+/// a record with an open section, so who finds one of a dead thread has it for itself.
+pub fn close_sections_of_the_dead(kind: usize) {
+    for record in attached() {
+        // ORDERING: Acquire pairs with the Release in `take`, and with the exchange in `try_inherit`.
+        let owner = record.owner.load(Ordering::Acquire);
+        let section = record.section(kind);
+        // ORDERING: Relaxed: asked again below.
+        if owner == 0 || section.number.load(Ordering::Relaxed) == 0 || sync::is_alive(owner) {
+            continue;
+        }
+        // ORDERING: Acquire pairs with the Release of an heir: if there is one, the owner is not the same any more.
+        let open = section.number.load(Ordering::Acquire) != 0;
+        // ORDERING: Relaxed: as above.
+        if open && record.owner.load(Ordering::Relaxed) == owner {
+            // ORDERING: Release, as when a section is left.
+            section.number.store(0, Ordering::Release);
+        }
+    }
+}
+
 /// After fork, in the child: of all threads only the calling one exists.
 // SPEC: DV-13
 pub fn after_fork_in_child() {

@@ -29,9 +29,14 @@ pub(in crate::live) struct Site {
 }
 
 impl Site {
+    /// Where its system call is.
+    pub(in crate::live) fn syscall(&self) -> usize {
+        self.address + self.original.len() + self.middle_length
+    }
+
     /// Where it goes on after the system call.
     pub(in crate::live) fn after(&self) -> usize {
-        self.address + self.original.len() + self.middle_length + 2
+        self.syscall() + SYSCALL.len()
     }
 }
 

@@ -12,17 +12,23 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use crate::live::hook::{after_awaited, hook};
+use super::slot;
+use crate::live::hook::{MASK, after_awaited, hook};
 use crate::mm::calls::CALLS;
 use crate::mm::{BLOCK_SHIFT, BLOCKS, MORE_BLOCKS, WATCHED, Watched};
-use crate::srcu::Srcu;
+use crate::srcu::{SYSTEM_CALLS, Srcu};
 use crate::sync::fence::{CHEAP, MODE};
 use crate::thread::offsets;
+
+/// Bytes from the stack pointer of `gate` to that of the site: the way back to the slot, and the red zone.
+const TO_SITE: usize = 8 + 128;
 
 /// The registers of a system call, as `gate` lays them out on the stack. The result takes the number's place.
 #[repr(C)]
 #[derive(Debug)]
 pub(in crate::live) struct Registers {
+    /// The mask of signals that `gate` sets in the end, if it is told to.
+    pub mask: u64,
     /// rax: the number; afterwards the result.
     pub number: usize,
     /// rdi, rsi, rdx, r10, r8, r9.
@@ -30,9 +36,14 @@ pub(in crate::live) struct Registers {
 }
 
 impl Registers {
-    /// The stack pointer at the site: above these registers are rbp, the way back to the slot, and the red zone.
+    /// The stack pointer at the site.
     pub(in crate::live) fn stack(&self) -> usize {
-        core::ptr::from_ref(self).addr() + size_of::<Self>() + 8 + 8 + 128
+        self.gate_stack() + TO_SITE
+    }
+
+    /// The stack pointer where `gate` begins, at the way back to the slot: above these registers is rbp.
+    pub(in crate::live) fn gate_stack(&self) -> usize {
+        core::ptr::from_ref(self).addr() + size_of::<Self>() + 8
     }
 }
 
@@ -51,8 +62,10 @@ enum Class {
     Look = 4,
     /// ioctl: as `Look`, for the two requests of userfaultfd that change mappings.
     Ioctl = 5,
+    /// fallocate: as `Look`, if the mode is one that takes something away.
+    Fallocate = 6,
     /// clone: as `Look`, unless the child shares the address space or begins on another stack, where nothing could return to.
-    Clone = 6,
+    Clone = 7,
 }
 
 const CLASSES: usize = 512;
@@ -71,7 +84,6 @@ static CLASS: [u8; CLASSES] = {
         libc::SYS_shmat,
         libc::SYS_shmdt,
         libc::SYS_process_madvise,
-        libc::SYS_fallocate,
         libc::SYS_ftruncate,
         libc::SYS_truncate,
         libc::SYS_fork,
@@ -89,6 +101,7 @@ static CLASS: [u8; CLASSES] = {
     class[libc::SYS_mprotect as usize] = Class::Protect as u8;
     class[libc::SYS_pkey_mprotect as usize] = Class::Protect as u8;
     class[libc::SYS_mmap as usize] = Class::Map as u8;
+    class[libc::SYS_fallocate as usize] = Class::Fallocate as u8;
     class[libc::SYS_ioctl as usize] = Class::Ioctl as u8;
     class[libc::SYS_clone as usize] = Class::Clone as u8;
     class
@@ -156,6 +169,11 @@ global_asm!(
     ".hidden mmu_notifier_live_gate",
     ".type mmu_notifier_live_gate, @function",
     "mmu_notifier_live_gate:",
+    // For who unwinds, the caller is the site: the slot, whose return address lies in front of the red zone, knows where it goes on.
+    ".cfi_startproc",
+    ".cfi_def_cfa rsp, {to_site}",
+    // DW_CFA_val_expression of rip, 8 bytes: *(*(CFA - TO_SITE) + AFTER).
+    ".cfi_escape 0x16, 0x10, 8, 0x0b, (-{to_site}) & 0xff, 0xff, 0x22, 0x06, 0x23, {after}, 0x06",
     "endbr64",
     "cmp rax, {classes}",
     "jae 9f",
@@ -172,6 +190,8 @@ global_asm!(
     "je 5f",
     "cmp r11d, {ioctl}",
     "je 4f",
+    "cmp r11d, {fallocate}",
+    "je 34f",
     // clone
     "test edi, {clone_vm}",
     "jnz 9f",
@@ -186,6 +206,10 @@ global_asm!(
     "9:",
     "stc",
     "ret",
+    "34:",
+    "test esi, {takes_away}",
+    "jnz 5f",
+    "jmp 9b",
     "33:",
     "test edx, {grows_down}",
     "jz 2f",
@@ -199,16 +223,18 @@ global_asm!(
     "mov rcx, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
     "cmp dword ptr fs:[rcx + 8], 0",
     "jne 5f",
-    "mov rcx, qword ptr fs:[rcx]",
-    "test rcx, rcx",
+    "mov r11, qword ptr fs:[rcx]",
+    "test r11, r11",
     "jz 5f",
-    "cmp qword ptr [rcx + {calls_number}], 0",
+    "cmp qword ptr [r11 + {calls_number}], 0",
     "jne 5f",
-    "cmp qword ptr [rcx + {top}], 0",
+    "cmp qword ptr [r11 + {top}], 0",
     "jne 5f",
     "cmp dword ptr [rip + {mode}], {cheap}",
     "jne 5f",
-    // Enter the section.
+    // Note where the stack is, and enter the section.
+    "mov qword ptr fs:[rcx + 16], rsp",
+    "mov rcx, r11",
     "mov r11, qword ptr [rip + {calls} + {now}]",
     "mov qword ptr [rcx + {calls_number}], r11",
     // Look.
@@ -225,6 +251,7 @@ global_asm!(
     "jb 6f",
     // In the hull: look at the blocks from the first one, in rcx, on; there are r11 more.
     "push rdx",
+    ".cfi_adjust_cfa_offset 8",
     "and r11, -4096",
     "dec r11",
     "shr r11, {block_shift}",
@@ -242,19 +269,23 @@ global_asm!(
     "dec r11",
     "jns 31b",
     "pop rdx",
+    ".cfi_adjust_cfa_offset -8",
     // Nobody: make the call, and leave the section.
     "6:",
     "syscall",
     "mov rcx, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
-    "mov rcx, qword ptr fs:[rcx]",
-    "mov qword ptr [rcx + {calls_number}], 0",
-    "cmp dword ptr [rcx + {calls_awaited}], 0",
+    "mov r11, qword ptr fs:[rcx]",
+    "mov qword ptr [r11 + {calls_number}], 0",
+    "mov qword ptr fs:[rcx + 16], 0",
+    "cmp dword ptr [r11 + {calls_awaited}], 0",
     "jne 7f",
     "clc",
     "ret",
     // Somebody may: leave the section again, and have a longer look. It tells who waits for that.
     "32:",
+    ".cfi_adjust_cfa_offset 8",
     "pop rdx",
+    ".cfi_adjust_cfa_offset -8",
     "mov rcx, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
     "mov rcx, qword ptr fs:[rcx]",
     "3:",
@@ -264,10 +295,13 @@ global_asm!(
     "jmp 8f",
     "7:",
     "lea r11, [rip + {after_awaited}]",
-    // Calls r11 with the registers, and takes them back from there. What it returns becomes CF.
+    // Calls r11 with the registers, and takes them back from there. What it returns becomes CF, and says whether a mask is to be set.
     "8:",
     "push rbp",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_rel_offset rbp, 0",
     "mov rbp, rsp",
+    ".cfi_def_cfa_register rbp",
     "push r9",
     "push r8",
     "push r10",
@@ -275,6 +309,7 @@ global_asm!(
     "push rsi",
     "push rdi",
     "push rax",
+    "push 0",
     "mov rdi, rsp",
     "sub rsp, {save_area}",
     "and rsp, -64",
@@ -303,6 +338,18 @@ global_asm!(
     "mov ecx, eax",
     "fxrstor64 [rsp]",
     "22:",
+    // Signals that were blocked come now: their handlers see a call that is over, and may leave by longjmp(), or unwind.
+    "test ecx, {with_mask}",
+    "jz 23f",
+    "mov dword ptr [rsp], ecx",
+    "mov eax, {set_mask}",
+    "mov edi, {sig_setmask}",
+    "lea rsi, [rbp - 64]",
+    "xor edx, edx",
+    "mov r10d, 8",
+    "syscall",
+    "mov ecx, dword ptr [rsp]",
+    "23:",
     "lea rsp, [rbp - 56]",
     "pop rax",
     "pop rdi",
@@ -312,13 +359,23 @@ global_asm!(
     "pop r8",
     "pop r9",
     "pop rbp",
-    "neg ecx",
+    ".cfi_def_cfa rsp, {to_site}",
+    ".cfi_restore rbp",
+    "shr ecx, 1",
     "ret",
+    ".cfi_endproc",
     ".size mmu_notifier_live_gate, . - mmu_notifier_live_gate",
     ".popsection",
     classes = const CLASSES,
     class = sym CLASS,
     range = const Class::Range as u32,
+    fallocate = const Class::Fallocate as u32,
+    takes_away = const crate::live::classify::FALLOC_TAKES_AWAY,
+    to_site = const TO_SITE,
+    after = const slot::AFTER,
+    with_mask = const MASK,
+    set_mask = const libc::SYS_rt_sigprocmask,
+    sig_setmask = const libc::SIG_SETMASK,
     protect = const Class::Protect as u32,
     grows_down = const crate::live::classify::PROT_GROWSDOWN,
     map = const Class::Map as u32,
@@ -328,13 +385,13 @@ global_asm!(
     uffdio_move = const crate::live::classify::UFFDIO_MOVE as u32 as i32,
     uffdio_writeprotect = const crate::live::classify::UFFDIO_WRITEPROTECT as u32 as i32,
     map_fixed = const libc::MAP_FIXED,
-    calls_number = const offsets::number(1),
-    calls_awaited = const offsets::awaited(1),
+    calls_number = const offsets::number(SYSTEM_CALLS),
+    calls_awaited = const offsets::awaited(SYSTEM_CALLS),
     top = const offsets::TOP,
     mode = sym MODE,
     cheap = const CHEAP,
     calls = sym CALLS,
-    now = const Srcu::<1>::NOW,
+    now = const Srcu::<SYSTEM_CALLS>::NOW,
     watched = sym WATCHED,
     fast = const offset_of!(Watched, fast),
     everything = const offset_of!(Watched, everything),

@@ -12,15 +12,17 @@
 //!         lea -128(%rsp), %rsp    the red zone of the caller
 //!         call *gate              see `gate`
 //!         lea 128(%rsp), %rsp     leaves CF as it is
-//!         jc 1f
+//!         jc the site's syscall   gate had nothing to do with it: it is made where it always was
 //!         jmp after
-//! 1:      syscall                 gate had nothing to do with it
-//!         jmp after
+//!         .quad after             for who unwinds from `gate`
 //! ```
 //!
 //! Calls and returns are paired and jumps are direct, so that a shadow stack and branch tracking have nothing to say.
 
 use super::find::{MIDDLE, Site};
+
+/// How far behind the call of the gate a slot has the address of what is behind its site.
+pub(in crate::live) const AFTER: usize = 19;
 
 /// Bytes for each slot.
 pub(in crate::live) const SIZE: usize = 64;
@@ -60,8 +62,8 @@ impl Code {
 
 /// The slot of `site` at `address`; `gate` is where the address of the gate is stored. None if something is too far away.
 pub(in crate::live) fn encode(site: &Site, address: usize, gate: usize) -> Option<[u8; SIZE]> {
-    // What is put besides the middle is 42 bytes.
-    const { assert!(42 + MIDDLE <= SIZE) };
+    // What is put besides the middle is 43 bytes.
+    const { assert!(43 + MIDDLE <= SIZE) };
     let mut code = Code {
         bytes: [0xcc; SIZE],
         length: 0,
@@ -72,9 +74,8 @@ pub(in crate::live) fn encode(site: &Site, address: usize, gate: usize) -> Optio
     code.put(&[0x48, 0x8d, 0x64, 0x24, 0x80]);
     code.put_with_distance(&[0xff, 0x15], gate)?;
     code.put(&[0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0]);
-    code.put(&[0x72, 5]);
+    code.put_with_distance(&[0x0f, 0x82], site.syscall())?;
     code.put_with_distance(&[0xe9], site.after())?;
-    code.put(&[0x0f, 0x05]);
-    code.put_with_distance(&[0xe9], site.after())?;
+    code.put(&site.after().to_ne_bytes());
     Some(code.bytes)
 }
