@@ -53,6 +53,7 @@ struct result {
 	bool lost;		/* the old state is gone when the call has returned */
 	bool enabled;		/* live events are */
 	bool net;		/* the userfaultfd net is in force */
+	char no_net[160];	/* or why it is not */
 	bool awake;		/* a munmap afterwards is noticed (asked in rows without events) */
 	struct seen seen[NR_WHO];
 };
@@ -179,6 +180,7 @@ static void live_enable(void)
 	mmu_notifier_live_status(&status);
 	result.enabled = true;
 	result.net = status.mechanisms & MMU_NOTIFIER_LIVE_BY_NET;
+	memcpy(result.no_net, status.reason, sizeof(result.no_net));
 }
 
 static void live_subscribe(void)
@@ -409,7 +411,7 @@ static const char *verdict_off(const struct row *row, const struct cell *cell)
 	       !cell->result.lost ? "nothing was lost: the row proves nothing" : NULL;
 }
 
-struct sums { int passed, failed, skipped, anchors, noticed[NR_WHO], in_time[NR_WHO], net_missing; };
+struct sums { int passed, failed, skipped, anchors, noticed[NR_WHO], in_time[NR_WHO], net_missing; char no_net[160]; };
 
 /* A row that UCX alone breaks (Debian 12's drops the fifth argument of mremap) is not ours to carry out with it. */
 static bool ucx_breaks(char *const columns[], const struct cell cells[], int c)
@@ -447,7 +449,10 @@ static void add_up(const struct row *row, char *const columns[], const struct ce
 		sums->anchors += who == LIVE;
 		sums->noticed[who] += noticed(seen);
 		sums->in_time[who] += seen->before && seen->waited;
-		sums->net_missing += who == LIVE && row->want == NET && cells[c].result.enabled && !cells[c].result.net;
+		if (who == LIVE && row->want == NET && cells[c].result.enabled && !cells[c].result.net) {
+			sums->net_missing++;
+			memcpy(sums->no_net, cells[c].result.no_net, sizeof(sums->no_net));
+		}
 	}
 }
 
@@ -510,7 +515,7 @@ int main(int argc, char **argv)
 	if (sums.noticed[UCX])
 		printf("UCX: noticed %d, in time and blocking %d\n", sums.noticed[UCX], sums.in_time[UCX]);
 	if (sums.net_missing)
-		printf("SKIP %d of them: the userfaultfd net is not in force here\n", sums.net_missing);
-	printf("%d passed, %d failed, %d skipped\n", sums.passed, sums.failed, sums.skipped + (sums.net_missing ? 1 : 0));
+		printf("SKIP %d of them: %s\n", sums.net_missing, sums.no_net);
+	printf("%d passed, %d failed, %d skipped\n", sums.passed, sums.failed, sums.skipped + sums.net_missing);
 	return sums.failed != 0;
 }

@@ -76,6 +76,13 @@ pub unsafe extern "C" fn mmu_notifier_live_call(call: *mut mmu_notifier_live_cal
     0
 }
 
+/// Inside a callback: 1 if the change that it is called for was noticed by the net, hence may be made already, and nobody waits for the
+/// callback; 0 if it is announced, or if there is no callback. Neither allocates nor takes a lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmu_notifier_live_is_late() -> c_int {
+    live::is_late().into()
+}
+
 /// Tries whether events arrive in time, by real changes of memory of its own. Returns the kinds of changes of which they do not, as
 /// MMU_NOTIFIER_LIVE_KIND_ bits: 0 if all do. Or a negative errno: -EINVAL if live is not enabled, -ENOMEM. Not from callbacks.
 #[unsafe(no_mangle)]

@@ -8,8 +8,9 @@
 #define MMU_NOTIFIER_LIVE_H
 
 /**
- * Flag of mmu_notifier_live_enable_with(): asks for a userfaultfd that catches, late, what the sites do not see of watched
- * ranges. Not built yet: `reason` says that it is not in force.
+ * Flag of mmu_notifier_live_enable_with(): also spreads a net, a userfaultfd on what interval notifiers watch, which notices,
+ * late, what the sites do not see: munmap, mremap, mmap and madvise by other instructions and by io_uring. Where it cannot be
+ * had, live is enabled all the same, and `reason` says why.
  */
 #define MMU_NOTIFIER_LIVE_NET 1
 
@@ -29,7 +30,8 @@
 #define MMU_NOTIFIER_LIVE_BY_SITES 1
 
 /**
- * Mechanism in force: the userfaultfd on watched ranges. Not built yet.
+ * Mechanism in force: the net, on all that interval notifiers watch. Not set where a part of that could not be put into
+ * it: `reason` says why.
  */
 #define MMU_NOTIFIER_LIVE_BY_NET 2
 
@@ -229,6 +231,12 @@ unsigned long mmu_notifier_live_epoch(void);
  * by an explicit producer, or if there is no callback. Neither allocates nor takes a lock.
  */
 int mmu_notifier_live_call(struct mmu_notifier_live_call *call);
+
+/**
+ * Inside a callback: 1 if the change that it is called for was noticed by the net, hence may be made already, and nobody waits for the
+ * callback; 0 if it is announced, or if there is no callback. Neither allocates nor takes a lock.
+ */
+int mmu_notifier_live_is_late(void);
 
 /**
  * Tries whether events arrive in time, by real changes of memory of its own. Returns the kinds of changes of which they do not, as

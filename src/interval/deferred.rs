@@ -72,6 +72,19 @@ impl Deferred {
         self.first.is_null()
     }
 
+    /// The members on the list whose insert waits, newest first.
+    pub(super) fn inserting(&self) -> impl Iterator<Item = *mut Sub> {
+        let mut item = self.first;
+        let all = core::iter::from_fn(move || {
+            let sub = (!item.is_null()).then(|| sub_of_item(item))?;
+            // SAFETY: Deferred notifiers are members, hence valid.
+            item = unsafe { (*sub).deferred_item.next };
+            Some(sub)
+        });
+        // SAFETY: As above.
+        all.filter(|sub| matches!(unsafe { Place::of(*sub) }, Place::Inserting(..)))
+    }
+
     /// Puts `sub` at the head.
     ///
     /// # Safety

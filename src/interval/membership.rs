@@ -235,6 +235,26 @@ impl Intervals {
         self.state.lock().members.contains(sub)
     }
 
+    /// The first and the last byte of the member that begins first, of those that reach into `[start, last]`. A member counts from
+    /// its insert on, deferred or not, until it is taken out of the index. Takes the lock.
+    pub fn first_member(&self, start: c_ulong, last: c_ulong) -> Option<(c_ulong, c_ulong)> {
+        let state = self.state.lock();
+        // The lock keeps the index as it is.
+        let found = self.index.first_unchanging(start, last);
+        // SAFETY: A member in the index is valid, and stays in it while the lock is held.
+        let found = found.map(|cursor| unsafe {
+            let interval = cursor.interval();
+            ((*interval).start, (*interval).last)
+        });
+        let waiting = state.deferred.inserting().map(|sub| {
+            // SAFETY: A member, hence valid.
+            let interval = unsafe { &(*sub).interval_tree };
+            (interval.start, interval.last)
+        });
+        let reaches = |range: &(c_ulong, c_ulong)| range.0 <= last && range.1 >= start;
+        waiting.filter(reaches).chain(found).min()
+    }
+
     /// Begins a read of what `sub` covers. Sleeps while a busy period that concerns it lasts.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use core::ffi::{c_long, c_ulong};
 use core::ptr;
 
 use super::gate::Registers;
+use super::net;
 use super::status::mmu_notifier_live_call;
 
 thread_local! {
@@ -34,4 +35,9 @@ pub fn current_call() -> Option<mmu_notifier_live_call> {
         arguments: registers.arguments.map(|word| word as c_ulong),
         stack: registers.stack() as c_ulong,
     })
+}
+
+/// Inside a callback: has the change that it is called for been made already, by a call that was not announced?
+pub fn is_late() -> bool {
+    net::is_late()
 }

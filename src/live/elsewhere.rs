@@ -33,6 +33,11 @@ pub fn current_call() -> Option<mmu_notifier_live_call> {
     None
 }
 
+/// No change is noticed.
+pub fn is_late() -> bool {
+    false
+}
+
 /// Nothing is enabled.
 ///
 /// # Errors

@@ -98,7 +98,7 @@ pub(super) fn ended() {
 pub(super) fn ended_in_child() {
     // SAFETY: Taken by `begins`, in the parent.
     unsafe {
-        STATE.data().enabled = false;
+        STATE.data().begin_anew();
         STATE.release();
     }
     if let Some((pair, changes)) = take() {

@@ -21,9 +21,9 @@ use super::classify::{self, Changes, EVERYTHING};
 use super::epoch::{self, Cause};
 use super::gate::Registers;
 use super::write::block_signals;
-use super::{call, count_event, count_nested, fork, gap, is_in_slot, look};
+use super::{call, count_event, count_nested, fork, gap, is_in_slot, look, net};
 use crate::mm::WATCHED;
-use crate::mm::calls::{self, CALLS, Call};
+use crate::mm::calls::{self, CALLS, Call, Pair};
 use crate::report::LIVE_NESTED;
 use crate::sync::{syscall, words};
 use crate::thread;
@@ -166,6 +166,10 @@ unsafe fn grow_in_place(call: &Registers) -> Option<isize> {
     stay[3] &= !(libc::MREMAP_MAYMOVE as usize);
     // SAFETY: The program's own call, restricted.
     let result = unsafe { syscall(call.number, stay) };
+    let [start, old, new, ..] = call.arguments;
+    if result >= 0 {
+        net::grown(start + old, start + new);
+    }
     (result != -(libc::ENOMEM as isize)).then_some(result)
 }
 
@@ -181,8 +185,11 @@ unsafe fn announced(registers: &mut Registers, section: Call, changes: &mut Chan
             changes.ranges()
         })
     };
-    // SAFETY: The program's own call.
-    let result = unsafe { make(registers) };
+    let mut result = 0;
+    net::change(pair.as_ref().map_or(&[], Pair::ranges), || {
+        // SAFETY: The program's own call.
+        result = unsafe { make(registers) };
+    });
     if let Some(pair) = pair {
         if is_in_child(registers.number, result) {
             pair.leave_in_child();

@@ -3,6 +3,7 @@
 //! Owns: the sites (`plan`, `sites`: which instructions of libc, of the dynamic linker, and of who has patched these make such calls;
 //! `objects`, `find`), how they are taken over while the program runs (`write`, `near`, `slot`), what happens there (`gate`, `hook`, `classify`, `look`, `call`), fork (`fork`),
 //! what is known of all that (`status`), and the epoch of what went wrong (`epoch`). The protocol with who subscribes is `mm::calls`.
+//! On request: the net for what goes by none of the sites (`net`, `cover`).
 //! Beside them: ranges with two stages (`stage`), for subscribers that may not do all their work in such a call; events in a queue
 //! (`queue`), for those that cannot be called there at all.
 //!
@@ -30,6 +31,7 @@
 //!
 //! Lock order: the lock of `STATE` is taken before any other of the library, and by fork first of all. No callback runs under it.
 
+pub mod cover;
 pub mod epoch;
 pub mod gap;
 pub mod queue;
@@ -59,6 +61,8 @@ mod look;
 #[cfg(target_arch = "x86_64")]
 mod near;
 #[cfg(target_arch = "x86_64")]
+mod net;
+#[cfg(target_arch = "x86_64")]
 mod objects;
 #[cfg(target_arch = "x86_64")]
 mod plan;
@@ -74,7 +78,7 @@ mod write;
 mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
-pub use call::current_call;
+pub use call::{current_call, is_late};
 #[cfg(target_arch = "x86_64")]
 pub use selftest::self_test;
 #[cfg(target_arch = "x86_64")]
@@ -87,4 +91,4 @@ use x86_64::{find, gate, slot};
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;
 #[cfg(not(target_arch = "x86_64"))]
-pub use elsewhere::{current_call, disable, enable, self_test, status};
+pub use elsewhere::{current_call, disable, enable, is_late, self_test, status};

@@ -2,8 +2,9 @@
 
 use core::ffi::{c_char, c_long, c_uint, c_ulong};
 
-/// Flag of mmu_notifier_live_enable_with(): asks for a userfaultfd that catches, late, what the sites do not see of watched
-/// ranges. Not built yet: `reason` says that it is not in force.
+/// Flag of mmu_notifier_live_enable_with(): also spreads a net, a userfaultfd on what interval notifiers watch, which notices,
+/// late, what the sites do not see: munmap, mremap, mmap and madvise by other instructions and by io_uring. Where it cannot be
+/// had, live is enabled all the same, and `reason` says why.
 pub const MMU_NOTIFIER_LIVE_NET: c_uint = 1;
 /// Flag: writes sites through /proc/self/mem at once, without trying mprotect() first.
 pub const MMU_NOTIFIER_LIVE_PROC_MEM: c_uint = 2;
@@ -12,7 +13,8 @@ pub const MMU_NOTIFIER_LIVE_PAGE_SWAP: c_uint = 4;
 
 /// Mechanism in force: the system calls of libc and ld.so.
 pub const MMU_NOTIFIER_LIVE_BY_SITES: c_uint = 1;
-/// Mechanism in force: the userfaultfd on watched ranges. Not built yet.
+/// Mechanism in force: the net, on all that interval notifiers watch. Not set where a part of that could not be put into
+/// it: `reason` says why.
 pub const MMU_NOTIFIER_LIVE_BY_NET: c_uint = 2;
 
 /// How sites were written: not at all.
@@ -133,7 +135,14 @@ pub(super) enum Reason {
     Slots,
     Writing,
     Memory,
-    Net,
+    NetKernel,
+    NetRefused,
+    NetThread,
+    NetFork,
+    NetKind,
+    NetBusy,
+    NetRoom,
+    NetClosed,
 }
 
 impl Reason {
@@ -159,9 +168,39 @@ impl Reason {
                 "libc's code cannot be changed: mprotect, a page mapped over it and /proc/self/mem are all refused"
             }
             Self::Memory => "no memory",
-            Self::Net => {
-                "the userfaultfd net is not built yet: what libc has no part in is not seen"
+            Self::NetKernel => {
+                "no net: the kernel's userfaultfd cannot write-protect, or has no events"
             }
+            Self::NetRefused => {
+                "no net: userfaultfd is refused (a seccomp filter, a security module, or a kernel without it)"
+            }
+            Self::NetThread => {
+                "no net: there is no thread for it, or it cannot have descriptors of its own"
+            }
+            Self::NetFork => {
+                "a child of fork begins without live events and without a net; it may enable both"
+            }
+            Self::NetKind => {
+                "the net is not on all that is watched: the kernel allows no userfaultfd on some kind of memory there"
+            }
+            Self::NetBusy => {
+                "the net is not on all that is watched: some of it has another userfaultfd"
+            }
+            Self::NetRoom => {
+                "the net is not on all that is watched: more intervals than there is room for mappings"
+            }
+            Self::NetClosed => {
+                "the net is not on all that is watched: the program has closed its descriptor"
+            }
+        }
+    }
+
+    /// Why there is no userfaultfd.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn of_userfaultfd(error: core::ffi::c_int) -> Self {
+        match error {
+            libc::EINVAL => Self::NetKernel,
+            _ => Self::NetRefused,
         }
     }
 }

@@ -4,17 +4,17 @@
 use core::ffi::c_uint;
 
 use super::epoch::{self, Cause};
+use super::net::Monitor;
 use super::plan::Plan;
 use super::status::{
-    MMU_NOTIFIER_LIVE_BY_SITES, MMU_NOTIFIER_LIVE_NET, MMU_NOTIFIER_LIVE_PAGE_SWAP,
-    MMU_NOTIFIER_LIVE_PROC_MEM, Reason, mmu_notifier_live_status,
+    MMU_NOTIFIER_LIVE_BY_NET, MMU_NOTIFIER_LIVE_BY_SITES, MMU_NOTIFIER_LIVE_NET,
+    MMU_NOTIFIER_LIVE_PAGE_SWAP, MMU_NOTIFIER_LIVE_PROC_MEM, Reason, mmu_notifier_live_status,
 };
 use super::write::{self, Method};
-use super::{fork, gap, objects};
-use crate::mm::WATCHED;
+use super::{fork, gap, net, objects};
 use crate::mm::calls::{self, Observer};
 use crate::report::{Error, Result};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Lock, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Lock, LockGuard, Ordering};
 
 /// Guarded by the lock, which fork takes.
 #[derive(Debug)]
@@ -22,13 +22,42 @@ pub(super) struct State {
     pub(super) enabled: bool,
     method: Option<Method>,
     reason: Reason,
+    /// Who reads what the net notices.
+    net: Option<Monitor>,
+}
+
+impl State {
+    /// In a child, nothing is enabled.
+    ///
+    /// # Safety
+    /// The child of a fork, or of a bare clone(): there is one thread.
+    pub(super) unsafe fn begin_anew(&mut self) {
+        self.enabled = false;
+        if let Some(monitor) = self.net.take() {
+            self.reason = Reason::NetFork;
+            // SAFETY: The caller's promise.
+            unsafe { net::forget(monitor) };
+        }
+    }
 }
 
 pub(super) static STATE: Lock<State> = Lock::new(State {
     enabled: false,
     method: None,
     reason: Reason::None,
+    net: None,
 });
+
+/// The state. A child of a bare clone(), which no handler has told so, is found out here: the kernel has wiped what is watched,
+/// and the lock guards what the parent left.
+fn lock_state() -> LockGuard<'static, State> {
+    let mut state = STATE.lock();
+    if state.enabled && !calls::is_enabled() {
+        // SAFETY: Both change together, under the lock.
+        unsafe { state.begin_anew() };
+    }
+    state
+}
 
 /// Made once, kept for ever.
 static PLAN: AtomicPtr<Plan> = AtomicPtr::new(core::ptr::null_mut());
@@ -47,6 +76,9 @@ static BLIND_AT: AtomicU64 = AtomicU64::new(0);
 
 static OBSERVER: Observer = Observer {
     subscribed: note_lost_sites,
+    inserted: net::inserted,
+    removed: net::removed,
+    change: net::change_for,
     fork_begins: fork::begins,
     fork_ended: fork::ended,
     fork_ended_in_child: fork::ended_in_child,
@@ -118,25 +150,50 @@ pub fn enable(flags: c_uint) -> Result<()> {
     if let Ok(plan) = plan {
         plan.follow();
     }
-    let mut state = STATE.lock();
-    // In a child of a bare clone() the lock guards what the parent left there.
-    if state.enabled && WATCHED.is_enabled() {
+    if lock_state().enabled {
         return Ok(());
     }
-    let result = plan.and_then(|plan| switch_on(plan, &methods(flags)));
-    match result {
+    let mut net = (flags & MMU_NOTIFIER_LIVE_NET != 0).then(net::start);
+    let mut state = lock_state();
+    let result = if state.enabled {
+        Ok(())
+    } else {
+        switch(&mut state, plan, flags, &mut net)
+    };
+    drop(state);
+    if let Some(Ok(unused)) = net {
+        unused.stop();
+    }
+    result
+}
+
+/// Turns live on, with the net if there is one. The lock is held.
+fn switch(
+    state: &mut State,
+    plan: core::result::Result<&'static Plan, Reason>,
+    flags: c_uint,
+    net: &mut Option<core::result::Result<Monitor, Reason>>,
+) -> Result<()> {
+    match plan.and_then(|plan| switch_on(plan, &methods(flags))) {
         Ok(method) => {
             state.method = Some(method);
             state.enabled = true;
-            let wants_net = flags & MMU_NOTIFIER_LIVE_NET != 0;
-            state.reason = if wants_net { Reason::Net } else { Reason::None };
-            Ok(())
+            state.reason = Reason::None;
         }
         Err(reason) => {
             state.reason = reason;
-            Err(Error::Errno(libc::ENOTSUP))
+            return Err(Error::Errno(libc::ENOTSUP));
         }
     }
+    match net.take() {
+        Some(Ok(monitor)) => {
+            net::spread(&monitor);
+            state.net = Some(monitor);
+        }
+        Some(Err(reason)) => state.reason = reason,
+        None => {}
+    }
+    Ok(())
 }
 
 /// The ways of writing to try.
@@ -203,9 +260,12 @@ pub fn disable() -> Result<()> {
     if calls::is_inside() {
         return Err(Error::Errno(libc::EDEADLK));
     }
-    let mut state = STATE.lock();
+    let mut state = lock_state();
+    let net = state.net.take();
     if let (true, Some(plan)) = (state.enabled, plan()) {
         state.enabled = false;
+        // While who removes intervals still tells of it.
+        net::take_in();
         calls::stop();
         gap::set_fast();
         take_back(plan, state.method);
@@ -213,6 +273,9 @@ pub fn disable() -> Result<()> {
     drop(state);
     // Also if another thread has just turned it off: this one promises as much.
     calls::drain();
+    if let Some(net) = net {
+        net.stop();
+    }
     Ok(())
 }
 
@@ -260,9 +323,9 @@ fn blind_objects(plan: &Plan) -> c_uint {
 pub fn status() -> mmu_notifier_live_status {
     note_lost_sites();
     let mut status = mmu_notifier_live_status::new();
-    let state = STATE.lock();
-    let enabled = state.enabled && WATCHED.is_enabled();
-    let (method, reason) = (state.method, state.reason);
+    let state = lock_state();
+    let (enabled, method, mut reason) = (state.enabled, state.method, state.reason);
+    let has_net = state.net.is_some();
     drop(state);
     if let Some(plan) = plan() {
         let counts = plan.count();
@@ -275,6 +338,12 @@ pub fn status() -> mmu_notifier_live_status {
         status.enabled = 1;
         status.mechanisms = MMU_NOTIFIER_LIVE_BY_SITES;
         status.write_method = method.map_or(0, Method::number);
+    }
+    if has_net {
+        match net::hole() {
+            None => status.mechanisms |= MMU_NOTIFIER_LIVE_BY_NET,
+            hole => reason = hole.unwrap_or(reason),
+        }
     }
     // ORDERING: Relaxed, both: counters.
     status.events = EVENTS.load(Ordering::Relaxed);

@@ -31,7 +31,7 @@
 //!
 //! Whoever would wait for itself does not wait, and is counted: the epoch of `live` rises.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_ulong};
 
 use super::notifiers::{self, warn_only};
 use super::registry;
@@ -61,6 +61,12 @@ crate::sync::global! {
 pub struct Observer {
     /// Somebody subscribed to the process's own mm.
     pub subscribed: fn(),
+    /// An interval from the first byte to the last was inserted into it.
+    pub inserted: fn(c_ulong, c_ulong),
+    /// One was removed.
+    pub removed: fn(c_ulong, c_ulong),
+    /// The change of these ranges, which were announced, is to be made: by the function.
+    pub change: fn(&[mmu_notifier_range], &mut dyn FnMut()),
     /// fork() begins.
     pub fork_begins: fn(),
     /// fork() has ended, in the parent.
@@ -77,14 +83,44 @@ pub fn observe(observer: &'static Observer) {
     OBSERVER.store(core::ptr::from_ref(observer).cast_mut(), Ordering::Release);
 }
 
-/// Tells the observer, if there is one.
-pub(super) fn tell(what: impl FnOnce(&Observer) -> fn()) {
+fn observer() -> Option<&'static Observer> {
     // ORDERING: Acquire pairs with the Release in `observe`.
     let observer = OBSERVER.load(Ordering::Acquire);
     // SAFETY: NULL, or an observer, which lives for ever.
-    if let Some(observer) = unsafe { observer.as_ref() } {
+    unsafe { observer.as_ref() }
+}
+
+/// Tells the observer, if there is one.
+pub(super) fn tell(what: impl FnOnce(&Observer) -> fn()) {
+    if let Some(observer) = observer() {
         what(observer)();
     }
+}
+
+/// Tells of an interval of the process's own mm that was inserted or removed, while system calls are events.
+pub(super) fn tell_of_interval(
+    what: impl FnOnce(&Observer) -> fn(c_ulong, c_ulong),
+    start: c_ulong,
+    last: c_ulong,
+) {
+    if let Some(observer) = observer().filter(|_| WATCHED.is_enabled()) {
+        what(observer)(start, last);
+    }
+}
+
+/// Makes a change of the process's own mm that was announced otherwise than by [`Call::announce`].
+pub(super) fn make_change(range: &mmu_notifier_range, change: &mut dyn FnMut()) {
+    match observer() {
+        Some(observer) => (observer.change)(core::slice::from_ref(range), change),
+        None => change(),
+    }
+}
+
+/// The first and the last byte of the interval that begins first, of those of the process's own mm that reach into `[start, last]`.
+pub fn first_interval(start: c_ulong, last: c_ulong) -> Option<(c_ulong, c_ulong)> {
+    // SAFETY: The process's own mm is always valid.
+    let subscriptions = unsafe { subscriptions::of(own_mm()) }?;
+    subscriptions.intervals.first_member(start, last)
 }
 
 /// The mm whose changes are system calls of this process.
@@ -337,6 +373,11 @@ impl<'a> Pair<'a> {
             walk,
             first,
         }
+    }
+
+    /// What was announced.
+    pub fn ranges(&self) -> &'a [mmu_notifier_range] {
+        self.ranges
     }
 
     // SPEC: HS-1 HS-7 HS-9

@@ -120,6 +120,9 @@ unsafe fn insert_with(
         let result = subscriptions.intervals.insert(&new);
         if result.is_ok() {
             calls::wait_after_insert(mm);
+            if let Some(last) = watched {
+                calls::tell_of_interval(|observer| observer.inserted, start, last);
+            }
         } else {
             if let Some(last) = watched {
                 WATCHED.remove(start, last);
@@ -185,10 +188,14 @@ pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
                 .about(interval_sub.cast())
                 .into());
         };
+        let (start, last) = (
+            (*interval_sub).interval_tree.start,
+            (*interval_sub).interval_tree.last,
+        );
         subscriptions.intervals.remove(interval_sub, opaque(mm))?;
         if calls::is_own(mm) {
-            let interval = &(*interval_sub).interval_tree;
-            WATCHED.remove(interval.start, interval.last);
+            WATCHED.remove(start, last);
+            calls::tell_of_interval(|observer| observer.removed, start, last);
         }
         mmdrop(mm)
     }

@@ -10,7 +10,7 @@
 use core::ffi::{CStr, c_int, c_ulong};
 
 use super::notifiers::warn_only;
-use super::{argument, events, locks, registry, task};
+use super::{argument, calls, events, locks, registry, task};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{
     MMU_NOTIFIER_RANGE_BLOCKABLE,
@@ -86,7 +86,13 @@ fn between(
     };
     // SAFETY: The range is ours and its mm the process's own. A failing start of a blockable range is reported, not obeyed.
     unsafe { events::invalidate_range_start(&raw mut range) }?;
-    let result = change();
+    let mut change = Some(change);
+    let mut result = Err(INVALID);
+    calls::make_change(&range, &mut || {
+        if let Some(change) = change.take() {
+            result = change();
+        }
+    });
     // SAFETY: As above.
     warn_only(unsafe { events::invalidate_range_end(&raw mut range, false) });
     result

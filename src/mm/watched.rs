@@ -190,6 +190,12 @@ impl Watched {
         }
     }
 
+    /// How many interval notifiers there are.
+    #[cfg(not(loom))]
+    pub fn intervals(&self) -> usize {
+        *self.intervals.lock()
+    }
+
     /// Whether there are notifiers of the whole mm. The chain's lock is held; before one is linked, after one was unlinked.
     pub(super) fn set_everything(&self, everything: bool) {
         // ORDERING: Relaxed: as in `may_reach`.

@@ -79,15 +79,11 @@ pub(super) fn wait_until(word: &AtomicU32, expected: u32, deadline: &Deadline) -
     unsafe { *errno == libc::ETIMEDOUT }
 }
 
-/// Wakes up to `count` sleepers of the word at `word`, which is not read: it may be gone by now.
+/// Wakes up to `count` sleepers of the word at `word`, which is not read: it may be gone by now. Nothing of libc: the thread that
+/// reads the events of `live::net` comes here.
 pub(super) fn wake(word: *const u32, count: i32) {
+    let command = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    let arguments = [word.addr(), command as usize, count as usize, 0, 0, 0];
     // SAFETY: FUTEX_WAKE uses the address as a key only.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word,
-            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-            count,
-        )
-    };
+    unsafe { super::syscall(libc::SYS_futex as usize, arguments) };
 }
