@@ -47,8 +47,10 @@ unsafe fn make(call: &Registers) -> isize {
 /// Makes the call, and ends the section. False: in a child that the call has made.
 unsafe fn make_inside(call: &mut Registers, section: Call) -> bool {
     let number = call.number;
+    let fresh = net::Fresh::before(call);
     // SAFETY: The program's own call.
     let result = unsafe { make(call) };
+    fresh.after(call, result);
     call.number = result as usize;
     let in_child = is_in_child(number, result);
     if in_child {
@@ -186,10 +188,12 @@ unsafe fn announced(registers: &mut Registers, section: Call, changes: &mut Chan
         })
     };
     let mut result = 0;
+    let fresh = net::Fresh::before(registers);
     net::change(pair.as_ref().map_or(&[], Pair::ranges), || {
         // SAFETY: The program's own call.
         result = unsafe { make(registers) };
     });
+    fresh.after(registers, result);
     if let Some(pair) = pair {
         if is_in_child(registers.number, result) {
             pair.leave_in_child();

@@ -16,23 +16,26 @@
 //! Each part of memory in the net may split a mapping: where very many intervals are, there is no net, lest the process runs out of
 //! mappings.
 
+mod fresh;
 mod monitor;
 mod teller;
 mod uffd;
 
+pub(super) use fresh::Fresh;
 pub(super) use monitor::Monitor;
 pub(super) use teller::is_late;
 
 use super::cover::Cover;
 use super::status::Reason;
+use super::write::{block_signals, restore_signals};
 use crate::abi::notifier::mmu_notifier_range;
 use crate::mm::WATCHED;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use uffd::{BUSY, CLOSED, KIND, ROOM, Uffd};
 
 static NET: Cover<Uffd> = Cover::new();
-/// Is there a net? A child of a bare clone() finds it set, and live not enabled.
-static SPREAD: AtomicU32 = AtomicU32::new(0);
+/// Is there a net? A child of a bare clone() finds it set, and live not enabled. `gate` reads it.
+pub(super) static SPREAD: AtomicU32 = AtomicU32::new(0);
 /// How many intervals may be in it.
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
@@ -131,7 +134,7 @@ pub(super) fn grown(start: usize, end: usize) {
     }
 }
 
-/// Makes `change` of `ranges`, which were announced.
+/// Makes `change` of `ranges`, which were announced. All signals are blocked.
 pub(super) fn change(ranges: &[mmu_notifier_range], change: impl FnOnce()) {
     if is_spread() {
         NET.change(ranges, change);
@@ -140,7 +143,12 @@ pub(super) fn change(ranges: &[mmu_notifier_range], change: impl FnOnce()) {
     }
 }
 
-/// As [`change`], for who has announced it otherwise.
+/// As [`change`], for who has announced it otherwise. A signal handler must not leave it half-way.
 pub(super) fn change_for(ranges: &[mmu_notifier_range], change: &mut dyn FnMut()) {
-    self::change(ranges, change);
+    if !is_spread() {
+        return change();
+    }
+    let signals = block_signals();
+    NET.change(ranges, change);
+    restore_signals(signals);
 }

@@ -14,6 +14,7 @@ use core::mem::offset_of;
 
 use super::slot;
 use crate::live::hook::{MASK, after_awaited, hook};
+use crate::live::net::SPREAD;
 use crate::mm::calls::CALLS;
 use crate::mm::{BLOCK_SHIFT, BLOCKS, MORE_BLOCKS, WATCHED, Watched};
 use crate::srcu::{SYSTEM_CALLS, Srcu};
@@ -56,7 +57,7 @@ enum Class {
     Range = 1,
     /// mprotect: as `Range`, but with PROT_GROWSDOWN, which begins elsewhere, as `Look`.
     Protect = 2,
-    /// mmap: as `Range`, if MAP_FIXED is set.
+    /// mmap: as `Range`, if MAP_FIXED is set; otherwise as `Look`, if there is a net.
     Map = 3,
     /// It takes a longer look.
     Look = 4,
@@ -214,10 +215,15 @@ global_asm!(
     "test edx, {grows_down}",
     "jz 2f",
     "jmp 5f",
+    // mmap that replaces nothing: what it maps may have to be put into the net.
+    "34:",
+    "cmp dword ptr [rip + {net}], 0",
+    "je 9b",
+    "jmp 5f",
     // mmap
     "1:",
     "test r10d, {map_fixed}",
-    "jz 9b",
+    "jz 34b",
     // The thread: no lock held, in no section, in no callback.
     "2:",
     "mov rcx, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
@@ -385,6 +391,7 @@ global_asm!(
     uffdio_move = const crate::live::classify::UFFDIO_MOVE as u32 as i32,
     uffdio_writeprotect = const crate::live::classify::UFFDIO_WRITEPROTECT as u32 as i32,
     map_fixed = const libc::MAP_FIXED,
+    net = sym SPREAD,
     calls_number = const offsets::number(SYSTEM_CALLS),
     calls_awaited = const offsets::awaited(SYSTEM_CALLS),
     top = const offsets::TOP,
