@@ -152,7 +152,7 @@ pub(super) fn block_signals(which: u64) -> u64 {
 }
 
 /// Undoes [`block_signals`].
-fn restore_signals(old: u64) {
+pub(super) fn restore_signals(old: u64) {
     mask(libc::SIG_SETMASK, &raw const old, core::ptr::null_mut());
 }
 

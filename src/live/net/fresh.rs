@@ -3,7 +3,7 @@
 //! Where something is replaced, `cover` does that at the end of the change. This is for calls that replace nothing.
 #![expect(unsafe_code, reason = "asks the kernel")]
 
-use super::{NET, is_spread};
+use super::{NET, is_spread, undisturbed};
 use crate::live::cover::PAGE;
 use crate::live::gate::Registers;
 use crate::live::look;
@@ -55,7 +55,7 @@ impl Fresh {
         let start = start as u64 / PAGE * PAGE;
         let end = (end as u64).next_multiple_of(PAGE);
         if start < end && WATCHED.may_reach(start, end - 1) {
-            NET.mapped(start, end);
+            undisturbed(|| NET.mapped(start, end));
         }
     }
 }

@@ -130,7 +130,7 @@ pub(super) fn removed(start: u64, last: u64) {
 /// A mapping in the net has grown over `[start, end)`.
 pub(super) fn grown(start: usize, end: usize) {
     if is_spread() && start < end {
-        NET.removed(start as u64, end as u64 - 1);
+        undisturbed(|| NET.removed(start as u64, end as u64 - 1));
     }
 }
 
@@ -143,12 +143,17 @@ pub(super) fn change(ranges: &[mmu_notifier_range], change: impl FnOnce()) {
     }
 }
 
-/// As [`change`], for who has announced it otherwise. A signal handler must not leave it half-way.
+/// As [`change`], for who has announced it otherwise.
 pub(super) fn change_for(ranges: &[mmu_notifier_range], change: &mut dyn FnMut()) {
     if !is_spread() {
         return change();
     }
-    let signals = block_signals();
-    NET.change(ranges, change);
+    undisturbed(|| NET.change(ranges, change));
+}
+
+/// Runs `act`, which takes the lock of the net: no signal handler may leave it half-way.
+fn undisturbed(act: impl FnOnce()) {
+    let signals = block_signals(u64::MAX);
+    act();
     restore_signals(signals);
 }
