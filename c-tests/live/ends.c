@@ -10,33 +10,24 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <linux/mmu_notifier.h>
 #include <linux/sched/mm.h>
 #include <mmu_notifier/live.h>
 
-enum { LENGTH = 1 << 16, DEADLINE = 20 };
+#include "cases.h"
+
+enum { LENGTH = 1 << 16 };
 
 struct told { _Atomic int starts, ends, invalidates, releases; };
 
 static struct told *told;
 static char *range;
-
-__attribute__((noreturn)) static void fail(const char *what, int line)
-{
-	dprintf(STDOUT_FILENO, "ends: line %d: not so: %s\n", line, what);
-	_exit(1);
-}
-#define MUST(condition) ((condition) ? (void)0 : fail(#condition, __LINE__))
 
 static int on_start(struct mmu_notifier *sub, const struct mmu_notifier_range *event)
 {
@@ -390,22 +381,23 @@ static const struct one cases[] = {
 	{ "fork while a callback runs", case_fork_during_callback, 0, false },
 };
 
+static const struct one *the_case;
+
+static void subscribe_and_run(void)
+{
+	subscribe();
+	the_case->run();
+	_exit(2);
+}
+
 static bool run(const struct one *one)
 {
 	int status;
-	pid_t child;
 
 	memset(told, 0, sizeof(*told));
-	child = fork();
-	if (!child) {
-		alarm(DEADLINE);
-		subscribe();
-		one->run();
-		_exit(2);
-	}
-	if (child < 0 || waitpid(child, &status, 0) != child)
-		return false;
-	if (one->signal ? !WIFSIGNALED(status) || WTERMSIG(status) != one->signal : status)
+	the_case = one;
+	status = status_of(subscribe_and_run);
+	if (!ended_by(status, one->signal))
 		return printf("FAIL %s: wait status %#x\n", one->name, status), false;
 	if (one->tells_nothing && !nothing_told())
 		return printf("FAIL %s: starts %d, ends %d, invalidates %d, releases %d\n", one->name, told->starts, told->ends,

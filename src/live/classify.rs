@@ -8,7 +8,7 @@ use core::ffi::{c_int, c_ulong};
 use core::ptr;
 
 use super::look::{self, File};
-use super::page_size;
+use super::{huge, page_size};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{
     MMU_NOTIFIER_RANGE_BLOCKABLE,
@@ -121,9 +121,12 @@ pub(super) fn classify(number: usize, arguments: &[usize; 6], hull: Hull, change
         libc::SYS_munmap => changes.add(UNMAP, a, b),
         libc::SYS_mprotect | libc::SYS_pkey_mprotect => protect(a, b, c, changes),
         libc::SYS_mmap if has(d, libc::MAP_FIXED) && !has(d, libc::MAP_FIXED_NOREPLACE) => {
-            changes.add(UNMAP, a, b);
+            changes.add(UNMAP, a, huge::of_map(b, d, e));
         }
-        libc::SYS_mremap => remap(a, b, c, d, e, changes),
+        libc::SYS_mremap => {
+            let (old, new) = huge::of_remap(a, b, c);
+            remap(a, old, new, d, e, changes);
+        }
         libc::SYS_madvise => {
             if let Some(event) = event_of_advice(c) {
                 changes.add(event, a, b);
@@ -149,7 +152,7 @@ pub(super) fn classify(number: usize, arguments: &[usize; 6], hull: Hull, change
         }
         #[cfg(target_arch = "x86_64")]
         libc::SYS_fork => fork(hull, changes),
-        libc::SYS_clone => fork(hull, changes),
+        libc::SYS_clone | libc::SYS_clone3 => fork(hull, changes),
         _ => {}
     }
 }

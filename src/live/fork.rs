@@ -9,9 +9,12 @@ use core::cell::Cell;
 use core::ptr;
 
 use super::classify::{self, Changes, EVERYTHING};
-use super::{STATE, count_event};
+use super::gate::Registers;
+use super::{STATE, count_event, look};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, Call, Pair};
+use crate::report::LIVE_NESTED;
+use crate::thread;
 
 /// A pair that spans functions.
 struct Announced {
@@ -30,7 +33,7 @@ pub(super) fn is_fork(number: usize) -> bool {
     if number == libc::SYS_fork as usize {
         return true;
     }
-    number == libc::SYS_clone as usize
+    [libc::SYS_clone, libc::SYS_clone3].contains(&(number as libc::c_long))
 }
 
 /// Is this thread inside a fork() that was announced?
@@ -38,8 +41,24 @@ pub(super) fn is_announced() -> bool {
     !ANNOUNCED.get().is_null()
 }
 
+/// Does this clone3() begin on another stack, where nothing could return to, or share the address space?
+pub(super) fn starts_elsewhere(call: &Registers) -> bool {
+    if call.number != libc::SYS_clone3 as usize {
+        return false;
+    }
+    // Flags, then a descriptor, two thread ids, the signal, the stack.
+    let mut words = [0; 6];
+    let known = look::copy(call.arguments[0], &mut words);
+    !known || words[0] & libc::CLONE_VM as usize != 0 || words[5] != 0
+}
+
 pub(super) fn begins() {
-    announce();
+    if thread::inside_event() {
+        // `hook` counts it.
+        LIVE_NESTED.broken_by(c"fork").report();
+    } else {
+        announce();
+    }
     STATE.acquire();
 }
 

@@ -21,7 +21,7 @@ use super::classify::{self, Changes, EVERYTHING};
 use super::epoch::{self, Cause};
 use super::gate::Registers;
 use super::write::block_signals;
-use super::{call, count_event, count_nested, fork, gap, is_in_slot, look, net};
+use super::{call, count_event, count_nested, fork, gap, is_in_slot, look, net, probe};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, CALLS, Call, Pair};
 use crate::report::LIVE_NESTED;
@@ -66,8 +66,33 @@ fn is_in_child(number: usize, result: isize) -> bool {
     fork::is_fork(number) && result == 0
 }
 
+/// The caller's errno, put back when this goes: callbacks and what they call set it, and free() may not.
+struct Errno {
+    place: *mut core::ffi::c_int,
+    value: core::ffi::c_int,
+}
+
+impl Errno {
+    fn keep() -> Self {
+        // SAFETY: The thread's own.
+        unsafe {
+            let place = libc::__errno_location();
+            let value = place.read();
+            Self { place, value }
+        }
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: The thread's own.
+        unsafe { self.place.write(self.value) };
+    }
+}
+
 /// A section that machine code has left was awaited.
 pub(super) extern "C" fn after_awaited(_call: &mut Registers) -> u32 {
+    let _errno = Errno::keep();
     wake();
     DONE
 }
@@ -81,7 +106,9 @@ fn wake() {
 
 /// Everything that `gate` does not decide itself.
 pub(super) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
-    if WATCHED.is_inherited() {
+    let _errno = Errno::keep();
+    probe::note(call);
+    if WATCHED.is_inherited() || fork::starts_elsewhere(call) {
         return PASS;
     }
     let thread = thread::current();

@@ -99,8 +99,25 @@ pub(super) fn each(start: usize, end: usize, mut visit: impl FnMut(&Mapping) -> 
     true
 }
 
+/// The size of the pages of the mapping at `address`. None: there is none, or nothing says so.
+pub(super) fn page_size_at(address: usize) -> Option<usize> {
+    let maps = File::open(b"/proc/self/maps\0")?;
+    let answer = ask(&maps, address).ok()?;
+    (answer.vma_start <= address as u64).then_some(answer.vma_page_size as usize)
+}
+
 /// The mapping at `address`, or the next one.
 fn query(maps: &File, address: usize) -> Result<Mapping, i32> {
+    let answer = ask(maps, address)?;
+    Ok(Mapping {
+        start: answer.vma_start as usize,
+        end: answer.vma_end as usize,
+        offset: answer.vma_offset as usize,
+        inode: answer.inode,
+    })
+}
+
+fn ask(maps: &File, address: usize) -> Result<Query, i32> {
     let mut query = Query {
         size: size_of::<Query>() as u64,
         query_flags: COVERING_OR_NEXT,
@@ -113,12 +130,7 @@ fn query(maps: &File, address: usize) -> Result<Mapping, i32> {
     if result < 0 {
         return Err(-result as i32);
     }
-    Ok(Mapping {
-        start: query.vma_start as usize,
-        end: query.vma_end as usize,
-        offset: query.vma_offset as usize,
-        inode: query.inode,
-    })
+    Ok(query)
 }
 
 /// Reads the text instead.

@@ -1,7 +1,8 @@
 //! The process's own address space, live (floor 5): makes events of the system calls that change it.
 //!
 //! Owns: the sites (`plan`, `sites`: which instructions of libc, of the dynamic linker, and of who has patched these make such calls;
-//! `objects`, `find`), how they are taken over while the program runs (`write`, `near`, `slot`), what happens there (`gate`, `hook`, `classify`, `look`, `call`), fork (`fork`),
+//! `objects`, `find`), how they are taken over while the program runs (`write`, `near`, `slot`, `probe`), what happens there (`gate`,
+//! `hook`, `classify`, `look`, `huge`, `call`), fork (`fork`),
 //! what is known of all that (`status`), and the epoch of what went wrong (`epoch`). The protocol with who subscribes is `mm::calls`.
 //! On request: the net for what goes by none of the sites (`net`, `cover`).
 //! Beside them: ranges with two stages (`stage`), for subscribers that may not do all their work in such a call; events in a queue
@@ -57,6 +58,8 @@ mod fork;
 #[cfg(target_arch = "x86_64")]
 mod hook;
 #[cfg(target_arch = "x86_64")]
+mod huge;
+#[cfg(target_arch = "x86_64")]
 mod look;
 #[cfg(target_arch = "x86_64")]
 mod near;
@@ -66,6 +69,8 @@ mod net;
 mod objects;
 #[cfg(target_arch = "x86_64")]
 mod plan;
+#[cfg(target_arch = "x86_64")]
+mod probe;
 #[cfg(target_arch = "x86_64")]
 mod selftest;
 #[cfg(target_arch = "x86_64")]

@@ -14,22 +14,55 @@ use super::page_size;
 /// How far a 32-bit jump reaches, less what an object and the slots may span.
 const REACH: usize = 0x7000_0000;
 
-/// A free place of `size` bytes near `code`.
-fn gap(code: &Range<usize>, size: usize) -> Option<usize> {
+/// Free places of `size` bytes near `code`, the nearest first.
+fn gaps(code: &Range<usize>, size: usize) -> Option<Vec<usize>> {
     /// A mapping that grows downwards wants this much to be free below it.
     const GUARD: usize = 256 * 4096;
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let taken: Vec<Range<usize>> = maps.lines().filter_map(span).collect();
-    let lowest = code.end.saturating_sub(REACH).max(1 << 20);
-    let highest = code.start.saturating_add(REACH);
     let gaps = taken.windows(2).map(|pair| pair[0].end..pair[1].start);
-    let mut places: Vec<usize> = gaps
+    let places = gaps
         .filter(|gap| gap.len() >= size + 2 * GUARD)
-        .flat_map(|gap| [gap.start + GUARD, gap.end - GUARD - size])
-        .filter(|place| *place >= lowest && place + size <= highest)
-        .collect();
+        .flat_map(|gap| [gap.start + GUARD, gap.end - GUARD - size]);
+    let mut places: Vec<usize> = places.filter(|place| is_near(code, *place, size)).collect();
     places.sort_unstable_by_key(|place| place.abs_diff(code.start));
-    places.first().copied()
+    Some(places)
+}
+
+fn is_near(code: &Range<usize>, place: usize, size: usize) -> bool {
+    let lowest = code.end.saturating_sub(REACH).max(1 << 20);
+    place >= lowest && place + size <= code.start.saturating_add(REACH)
+}
+
+/// Places that may be free, where nothing says what is mapped: no /proc, or no descriptor left.
+fn guesses(code: &Range<usize>, size: usize) -> Vec<usize> {
+    const STEP: usize = 8 << 20;
+    let steps = (1..REACH / STEP).flat_map(|step| {
+        let start = code.start / STEP * STEP;
+        [
+            start.wrapping_add(step * STEP),
+            start.wrapping_sub(step * STEP),
+        ]
+    });
+    steps.filter(|place| is_near(code, *place, size)).collect()
+}
+
+/// Takes a place of `size` bytes near `code`, with nothing there yet. What was free a moment ago may be another thread's now.
+fn reserve(code: &Range<usize>, size: usize) -> Option<usize> {
+    let places = gaps(code, size).unwrap_or_else(|| guesses(code, size));
+    places.into_iter().find(|place| {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let wanted = ptr::with_exposed_provenance_mut(*place);
+        // SAFETY: The place is free, or the call fails.
+        let found = unsafe { libc::mmap(wanted, size, libc::PROT_NONE, flags, -1, 0) };
+        let other = found != wanted && found != libc::MAP_FAILED;
+        if other {
+            // A kernel that does not know MAP_FIXED_NOREPLACE takes the place for a hint.
+            // SAFETY: Ours.
+            unsafe { libc::munmap(found, size) };
+        }
+        found == wanted
+    })
 }
 
 /// `7f0000000000-7f0000001000 r-xp ...`
@@ -54,7 +87,6 @@ impl Pages {
     /// Room for `size` bytes near `code`; nothing is executable yet.
     pub(super) fn new(code: &Range<usize>, size: usize) -> Option<Self> {
         let size = size.next_multiple_of(page_size());
-        let place = gap(code, size)?;
         let descriptor = file(size)?;
         // SAFETY: A new mapping of our file.
         let writable = unsafe {
@@ -67,18 +99,16 @@ impl Pages {
                 0,
             )
         };
+        let place = (writable != libc::MAP_FAILED)
+            .then(|| reserve(code, size))
+            .flatten();
         let pages = Self {
-            place,
+            place: place.unwrap_or(0),
             descriptor,
             writable: writable.cast(),
             size,
         };
-        if writable == libc::MAP_FAILED {
-            // SAFETY: Our descriptor.
-            unsafe { libc::close(descriptor) };
-            return None;
-        }
-        Some(pages)
+        place.map(|_| pages)
     }
 
     /// The bytes.
@@ -88,25 +118,32 @@ impl Pages {
     }
 
     /// Makes them executable at `place`, for ever, and writable nowhere.
-    pub(super) fn finish(self) -> bool {
-        // SAFETY: Our mappings and descriptor. The place is free, or the call fails.
+    pub(super) fn finish(mut self) -> bool {
+        let wanted = ptr::with_exposed_provenance_mut(self.place);
+        let protection = libc::PROT_READ | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+        // SAFETY: Over our own mapping.
+        let code = unsafe { libc::mmap(wanted, self.size, protection, flags, self.descriptor, 0) };
+        if code == libc::MAP_FAILED {
+            return false;
+        }
+        self.place = 0;
+        true
+    }
+}
+
+/// Gives back what is not needed any more, or was for nothing.
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: Our mappings and descriptor.
         unsafe {
-            libc::munmap(self.writable.cast(), self.size);
-            let code = libc::mmap(
-                ptr::with_exposed_provenance_mut(self.place),
-                self.size,
-                libc::PROT_READ | libc::PROT_EXEC,
-                libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE,
-                self.descriptor,
-                0,
-            );
-            libc::close(self.descriptor);
-            if code != libc::MAP_FAILED && code.addr() != self.place {
-                // A kernel that does not know MAP_FIXED_NOREPLACE takes the place for a hint.
-                libc::munmap(code, self.size);
-                return false;
+            if self.writable.cast() != libc::MAP_FAILED {
+                libc::munmap(self.writable.cast(), self.size);
             }
-            code != libc::MAP_FAILED
+            if self.place != 0 {
+                libc::munmap(ptr::with_exposed_provenance_mut(self.place), self.size);
+            }
+            libc::close(self.descriptor);
         }
     }
 }

@@ -5,10 +5,10 @@
 use core::ptr;
 
 use super::find::{self, Site};
-use super::gate;
 use super::objects::{self, Object};
 use super::sites::{Group, Planned};
 use super::status::Reason;
+use super::{gate, huge};
 use crate::sync::{AtomicPtr, Ordering};
 
 /// All of them.
@@ -79,6 +79,7 @@ impl Plan {
     /// Finds the sites and makes their slots.
     pub(super) fn make() -> Result<Self, Reason> {
         gate::prepare();
+        huge::prepare();
         let linker = linker();
         let mut plan = Self {
             own: Group::default(),
@@ -198,6 +199,13 @@ impl Plan {
     /// Is each site that is needed ours, or somebody else's?
     pub(super) fn is_complete(&self) -> bool {
         self.needed & !self.own.in_place() & !self.own.foreign() == 0
+    }
+
+    /// Is the site of `syscall()` ours?
+    pub(super) fn has_generic(&self) -> bool {
+        let mut sites = self.own.sites.iter();
+        let generic = sites.find(|planned| planned.site.number.is_none());
+        generic.is_some_and(|planned| planned.present() == planned.jump)
     }
 
     /// How many sites are lost.

@@ -52,7 +52,7 @@ impl Planned {
     }
 
     /// What it holds now.
-    fn present(&self) -> [u8; 5] {
+    pub(super) fn present(&self) -> [u8; 5] {
         let place = ptr::with_exposed_provenance::<[u8; 5]>(self.site.address);
         // SAFETY: Code of a library that stays loaded.
         unsafe { place.read_volatile() }

@@ -134,6 +134,7 @@ pub(super) enum Reason {
     Sites,
     Slots,
     Writing,
+    Translated,
     Memory,
     NetKernel,
     NetRefused,
@@ -166,6 +167,9 @@ impl Reason {
             Self::Slots => "no executable page can be mapped near libc",
             Self::Writing => {
                 "libc's code cannot be changed: mprotect, a page mapped over it and /proc/self/mem are all refused"
+            }
+            Self::Translated => {
+                "code that is written has no effect: the program runs in a translator (valgrind: --smc-check=all)"
             }
             Self::Memory => "no memory",
             Self::NetKernel => {

@@ -11,7 +11,7 @@ use super::status::{
     MMU_NOTIFIER_LIVE_PAGE_SWAP, MMU_NOTIFIER_LIVE_PROC_MEM, Reason, mmu_notifier_live_status,
 };
 use super::write::{self, Method};
-use super::{fork, gap, net, objects};
+use super::{fork, gap, net, objects, probe};
 use crate::mm::calls::{self, Observer};
 use crate::report::{Error, Result};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Lock, LockGuard, Ordering};
@@ -120,7 +120,11 @@ fn find_plan() -> core::result::Result<&'static Plan, Reason> {
     if !write::prepare() {
         return Err(Reason::Barriers);
     }
-    let fresh = Box::into_raw(Box::new(Plan::make()?));
+    // Whoever finds sites that are written already has been overtaken by another thread, which has left its plan.
+    let fresh = match Plan::make() {
+        Ok(fresh) => Box::into_raw(Box::new(fresh)),
+        Err(reason) => return plan().ok_or(reason),
+    };
     // ORDERING: Release pairs with the Acquire in `plan`. Another thread's is as good: its slots are used, and ours are not.
     let known = PLAN.compare_exchange(
         core::ptr::null_mut(),
@@ -209,6 +213,7 @@ fn methods(flags: c_uint) -> Vec<Method> {
 
 /// Patches all sites that are as they were. The lock is held.
 fn switch_on(plan: &'static Plan, methods: &[Method]) -> core::result::Result<Method, Reason> {
+    probe::call();
     calls::observe(&OBSERVER);
     calls::enable();
     gap::set_fast();
@@ -216,12 +221,17 @@ fn switch_on(plan: &'static Plan, methods: &[Method]) -> core::result::Result<Me
     // SAFETY: Sites of libc and of the dynamic linker. The lock is held.
     let written =
         |method: &&Method| unsafe { write::write(**method, patches.list()) && plan.is_complete() };
-    let Some(method) = methods.iter().find(written) else {
+    let method = methods.iter().find(written).ok_or(Reason::Writing);
+    let method = method.and_then(|method| {
+        probe::arrives(plan)
+            .then_some(method)
+            .ok_or(Reason::Translated)
+    });
+    let method = method.inspect_err(|_| {
         take_back(plan, None);
         calls::stop();
         gap::set_fast();
-        return Err(Reason::Writing);
-    };
+    })?;
     plan.own.note_ours();
     // ORDERING: Relaxed: under the lock.
     LOST.store(0, Ordering::Relaxed);

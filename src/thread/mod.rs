@@ -137,10 +137,17 @@ fn each_frame(mut visit: impl FnMut(&Frame)) {
     }
 }
 
-/// The callback, if any, for which a grace period begun by this thread would wait.
+/// The callback, if any, for which a grace period begun by this thread would wait. Intervals of a system call are called inside the
+/// walk of its pair.
 // SPEC: DV-7
 pub fn inside_section() -> Option<&'static CStr> {
-    innermost(|frame| matches!(frame.callbacks.kind, Kind::Chain | Kind::Free))
+    // ORDERING: Relaxed: the thread's own.
+    let walks = own().is_some_and(|own| own.section(0).number.load(Ordering::Relaxed) != 0);
+    innermost(|frame| match frame.callbacks.kind {
+        Kind::Chain | Kind::Free => true,
+        Kind::Interval => walks,
+        Kind::Work | Kind::Stage => false,
+    })
 }
 
 /// The callback, if any, of `mm` whose range this thread is still counting in S.active.

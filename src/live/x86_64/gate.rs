@@ -88,6 +88,7 @@ static CLASS: [u8; CLASSES] = {
         libc::SYS_ftruncate,
         libc::SYS_truncate,
         libc::SYS_fork,
+        libc::SYS_clone3,
     ];
     let mut at = 0;
     while at < ranges.len() {
@@ -108,11 +109,11 @@ static CLASS: [u8; CLASSES] = {
     class
 };
 
-/// Does the gate know this system call?
+/// Is an instruction that makes this system call taken over? Not that of clone3, by which libc starts threads: who forks by
+/// clone3 calls syscall().
 pub(in crate::live) fn is_known(number: usize) -> bool {
-    CLASS
-        .get(number)
-        .is_some_and(|class| *class != Class::Other as u8)
+    let class = CLASS.get(number);
+    number != libc::SYS_clone3 as usize && class.is_some_and(|class| *class != Class::Other as u8)
 }
 
 /// Is it one that changes mappings, whatever its arguments are?
@@ -224,6 +225,11 @@ global_asm!(
     "1:",
     "test r10d, {map_fixed}",
     "jz 34b",
+    // Whole huge pages may go: a longer look.
+    "test r10d, {map_hugetlb}",
+    "jnz 5f",
+    "test r10d, {map_anonymous}",
+    "jz 5f",
     // The thread: no lock held, in no section, in no callback.
     "2:",
     "mov rcx, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
@@ -394,6 +400,8 @@ global_asm!(
     net = sym SPREAD,
     calls_number = const offsets::number(SYSTEM_CALLS),
     calls_awaited = const offsets::awaited(SYSTEM_CALLS),
+    map_hugetlb = const libc::MAP_HUGETLB,
+    map_anonymous = const libc::MAP_ANONYMOUS,
     top = const offsets::TOP,
     mode = sym MODE,
     cheap = const CHEAP,
