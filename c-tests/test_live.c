@@ -953,49 +953,129 @@ TEST(LIVE_threads_of_before_small_stacks_and_ends_of_threads)
 
 /* ------------------------------------------------------------------- vector state */
 
+/* What a thread has besides its general registers, before and after a call of `function' with these arguments. */
+struct vectors {
+	void *function;
+	long arguments[6];
+	struct state {
+		unsigned char registers[32][64];	/* as much of each as there is */
+		unsigned long masks[8];
+		unsigned mxcsr, x87_status;
+		long double x87[2];
+	} before, after;
+};
+_Static_assert(offsetof(struct vectors, before.masks) == 64 + 2048 && offsetof(struct vectors, before.mxcsr) == 64 + 2112 &&
+	       offsetof(struct vectors, before.x87) == 64 + 2128 && offsetof(struct vectors, after) == 64 + 2160, "as below");
+
+/* With all registers of this name; NAME_x87: with two numbers on the stack of the x87, too. */
+#define CALL_WITH(NAME, REGISTERS, REGISTER, MOVE, LOAD_MASKS, STORE_MASKS, LOAD_X87, STORE_X87) \
+	long NAME(struct vectors *vectors);						\
+	asm(".pushsection .text; .type " #NAME ", @function; " #NAME ":\n\t"		\
+	    "push %rbx; mov %rdi, %rbx\n\t"						\
+	    ".irp i, " REGISTERS "; " MOVE " 64+64*\\i(%rbx), %" REGISTER "\\i; .endr\n\t"	\
+	    LOAD_MASKS "ldmxcsr 64+2112(%rbx)\n\t" LOAD_X87				\
+	    "mov 8(%rbx), %rdi; mov 16(%rbx), %rsi; mov 24(%rbx), %rdx; mov 32(%rbx), %rcx; mov 40(%rbx), %r8; mov 48(%rbx), %r9\n\t" \
+	    "xor %eax, %eax; call *(%rbx)\n\t" STORE_X87 "fnstsw 2224+2116(%rbx); stmxcsr 2224+2112(%rbx)\n\t" \
+	    ".irp i, " REGISTERS "; " MOVE " %" REGISTER "\\i, 2224+64*\\i(%rbx); .endr\n\t"	\
+	    STORE_MASKS "pop %rbx; ret; .size " #NAME ", . - " #NAME "; .popsection")
+#define SIXTEEN "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15"
+#define THIRTY_TWO SIXTEEN ",16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31"
+#define LOAD_MASKS ".irp i, 0,1,2,3,4,5,6,7; kmovq 64+2048+8*\\i(%rbx), %k\\i; .endr\n\t"
+#define STORE_MASKS ".irp i, 0,1,2,3,4,5,6,7; kmovq %k\\i, 2224+2048+8*\\i(%rbx); .endr\n\t"
+#define LOAD_X87 "fninit; fldt 64+2128(%rbx); fldt 64+2144(%rbx)\n\t"
+#define STORE_X87 "fstpt 2224+2144(%rbx); fstpt 2224+2128(%rbx)\n\t"
+CALL_WITH(call_with_xmm, SIXTEEN, "xmm", "movups", "", "", "", "");
+CALL_WITH(call_with_ymm, SIXTEEN, "ymm", "vmovups", "", "", "", "");
+CALL_WITH(call_with_zmm, THIRTY_TWO, "zmm", "vmovups", LOAD_MASKS, STORE_MASKS, "", "");
+CALL_WITH(call_with_xmm_x87, SIXTEEN, "xmm", "movups", "", "", LOAD_X87, STORE_X87);
+CALL_WITH(call_with_zmm_x87, THIRTY_TWO, "zmm", "vmovups", LOAD_MASKS, STORE_MASKS, LOAD_X87, STORE_X87);
+
 static void spoil_vectors(struct watch *self, const struct mmu_notifier_range *range, unsigned long seq)
 {
+	unsigned mxcsr = 0x1f80 | 0x3f;
+
 	(void)self;
 	(void)range;
 	(void)seq;
-	asm volatile("pcmpeqd %%xmm0, %%xmm0; movdqa %%xmm0, %%xmm1; movdqa %%xmm0, %%xmm8; movdqa %%xmm0, %%xmm15; fninit"
-		     ::: "xmm0", "xmm1", "xmm8", "xmm15");
+	asm volatile(".irp i, " SIXTEEN "; pcmpeqd %%xmm\\i, %%xmm\\i; .endr; fldpi; fldz; fdivrp; fstp %%st; ldmxcsr %0"
+		     :: "m"(mxcsr) : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+		     "xmm12", "xmm13", "xmm14", "xmm15");
 	if (__builtin_cpu_supports("avx2"))
-		asm volatile("vpcmpeqd %%ymm1, %%ymm1, %%ymm1; vpcmpeqd %%ymm15, %%ymm15, %%ymm15" ::: "xmm1", "xmm15");
-	if (__builtin_cpu_supports("avx512f"))
-		asm volatile("vpternlogd $255, %%zmm20, %%zmm20, %%zmm20; kxnorw %%k1, %%k1, %%k1" ::);
+		asm volatile(".irp i, " SIXTEEN "; vpcmpeqd %%ymm\\i, %%ymm\\i, %%ymm\\i; .endr" ::);
+	if (__builtin_cpu_supports("avx512bw"))
+		asm volatile(".irp i, " THIRTY_TWO "; vpternlogd $255, %%zmm\\i, %%zmm\\i, %%zmm\\i; .endr\n\t"
+			     ".irp i, 0,1,2,3,4,5,6,7; kxnorq %%k\\i, %%k\\i, %%k\\i; .endr" ::);
+}
+
+/* As if the thread had never used it: then it is not saved. */
+static void leave_x87(void)
+{
+	static const struct { char zeros[576]; } __attribute__((aligned(64))) fresh;
+
+	if (__builtin_cpu_supports("avx"))
+		asm volatile("xrstor64 %0" :: "m"(fresh), "a"(1), "d"(0));
+}
+
+static void expect_kept(struct vectors *it, long (*call)(struct vectors *), size_t width, int registers, bool x87, const char *name)
+{
+	memset(&it->before, 0, sizeof(it->before));
+	memset(&it->after, 0, sizeof(it->after));
+	for (int i = 0; i < registers; i++)
+		memset(it->before.registers[i], i + 1, width);
+	for (int i = 0; i < 8 && registers == 32; i++)
+		it->before.masks[i] = 0x0102030405060708UL << i;
+	it->before.mxcsr = 0x1f80;
+	if (x87)
+		it->before.x87[0] = 1.5L, it->before.x87[1] = 2.5L;
+	else
+		leave_x87();
+	if (call(it) == -1)
+		FAIL("%s: %s", name, strerror(errno));
+	if (memcmp(&it->before, &it->after, sizeof(it->before)))
+		FAIL("%s, %zu bytes of each register: something has changed", name, width);
+}
+
+/* With as much state as the processor has. */
+static void expect_all_kept(const char *name, void *function, long a, long b, long c, long d, long e)
+{
+	static struct vectors it;
+
+	it.function = function;
+	memcpy(it.arguments, (long[]){ a, b, c, d, e, 0 }, sizeof(it.arguments));
+	expect_kept(&it, call_with_xmm, 16, 16, false, name);
+	expect_kept(&it, call_with_xmm_x87, 16, 16, true, name);
+	if (__builtin_cpu_supports("avx2"))
+		expect_kept(&it, call_with_ymm, 32, 16, false, name);
+	if (__builtin_cpu_supports("avx512bw")) {
+		expect_kept(&it, call_with_zmm, 64, 32, false, name);
+		expect_kept(&it, call_with_zmm_x87, 64, 32, true, name);
+	}
+}
+
+static void expect_kept_by_calls(void)
+{
+	long place = (long)memory;
+
+	expect_all_kept("mprotect", mprotect, place, PAGE, PROT_READ, 0, 0);
+	expect_all_kept("pkey_mprotect", pkey_mprotect, place, PAGE, PROT_READ, -1, 0);
+	expect_all_kept("madvise", madvise, place, PAGE, MADV_DONTNEED, 0, 0);
+	expect_all_kept("remap", mremap, place, PAGES * PAGE, PAGES * PAGE / 2, 0, 0);
+	expect_all_kept("syscall", dlsym(RTLD_DEFAULT, "syscall"), SYS_mprotect, place, PAGE, PROT_READ, 0);
+	expect_all_kept("munmap", munmap, place, PAGE, 0, 0, 0);
+	expect_all_kept("brk", sbrk, 0, 0, 0, 0, 0);
 }
 
 TEST(LIVE_a_system_call_changes_no_vector_register)
 {
-	struct { void *call; long number; char *place; long length; long mask; unsigned long before[8], after[8]; } it = {
-		dlsym(RTLD_DEFAULT, "syscall"), SYS_munmap, NULL, PAGE, -1, { 1, 2, 3, 4, 5, 6, 7, 8 }, { 0 },
-	};
-	long result;
-
 	enable_and_watch();
 	w.in = spoil_vectors;
-	it.place = memory;
-	asm volatile("movdqu 40(%%rbx), %%xmm8\n\t"
-		     "mov 8(%%rbx), %%rdi\n\tmov 16(%%rbx), %%rsi\n\tmov 24(%%rbx), %%rdx\n\t"
-		     "call *(%%rbx)\n\tmovdqu %%xmm8, 104(%%rbx)"
-		     : "=a"(result) : "b"(&it)
-		     : "rdi", "rsi", "rdx", "rcx", "r8", "r9", "r10", "r11", "xmm8", "memory");
-	ASSERT_EQ(result, 0);
-	ASSERT(!memcmp(it.before, it.after, 16));
-	ASSERT_EQ(calls(), 1);
-	if (!__builtin_cpu_supports("avx512f"))
-		return;
-	it.place += PAGE;
-	asm volatile("vmovdqu64 40(%%rbx), %%zmm20\n\tkxorw %%k1, %%k1, %%k1\n\t"
-		     "mov 8(%%rbx), %%rdi\n\tmov 16(%%rbx), %%rsi\n\tmov 24(%%rbx), %%rdx\n\t"
-		     "call *(%%rbx)\n\tvmovdqu64 %%zmm20, 104(%%rbx)\n\tkmovw %%k1, %%ecx\n\tmov %%rcx, 32(%%rbx)"
-		     : "=a"(result) : "b"(&it)
-		     : "rdi", "rsi", "rdx", "rcx", "r8", "r9", "r10", "r11", "memory");
-	ASSERT_EQ(result, 0);
-	ASSERT(!memcmp(it.before, it.after, 64));
-	ASSERT_EQ(it.mask, 0);
-	ASSERT_EQ(calls(), 1);
+	expect_kept_by_calls();
+	ASSERT(calls() >= 10);
+	/* Nobody watches. */
+	REMOVE(&w);
+	memory = map(PAGES * PAGE);
+	expect_kept_by_calls();
+	ASSERT_EQ(calls(), 0);
 }
 
 /* ------------------------------------------------------------- writing, and others who write */

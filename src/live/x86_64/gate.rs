@@ -129,6 +129,34 @@ const SAVE_AREA: usize = 2752;
 /// Which vector state is saved: the bits of XCR0 for it; 0 if the processor has no XSAVE, and FXSAVE has to do.
 static SAVED: crate::sync::AtomicU32 = crate::sync::AtomicU32::new(0);
 
+/// How vector registers are saved by moves, which is several times as fast as XSAVE: as they are named. 0: not. XSAVE it is
+/// also if the x87 is in use, which has no moves.
+static MOVES: crate::sync::AtomicU32 = crate::sync::AtomicU32::new(0);
+const XMM: u32 = 1;
+const YMM: u32 = 2;
+const ZMM: u32 = 3;
+
+/// How a processor that has enabled the state `mask` is best saved.
+fn moves(mask: u64) -> u32 {
+    use core::arch::x86_64::{__cpuid, __cpuid_count};
+    /// XGETBV says what is in use.
+    const IN_USE: u32 = 1 << 2;
+    /// The masks have 64 bits.
+    const AVX512BW: u32 = 1 << 30;
+    const AVX: u64 = 1 << 2;
+    const AVX512: u64 = 0b1110_0000;
+    #[expect(unused_unsafe, reason = "newer compilers know it to be safe")]
+    // SAFETY: Every x86-64 processor has the instruction, and one that enables XSAVE these leaves.
+    let (state, features) = unsafe { (__cpuid_count(13, 1).eax, __cpuid(7).ebx) };
+    match mask & AVX512 {
+        _ if mask == 0 || state & IN_USE == 0 => 0,
+        AVX512 if features & AVX512BW != 0 => ZMM,
+        0 if mask & AVX != 0 => YMM,
+        0 => XMM,
+        _ => 0,
+    }
+}
+
 /// Finds out how vector registers are saved.
 pub(in crate::live) fn prepare() {
     use core::arch::x86_64::{__cpuid, _xgetbv};
@@ -149,8 +177,9 @@ pub(in crate::live) fn prepare() {
         // SAFETY: The system has enabled XSAVE.
         unsafe { enabled() & KNOWN }
     };
-    // ORDERING: Relaxed: sites are patched later.
+    // ORDERING: Relaxed, both: sites are patched later.
     SAVED.store(mask as u32, crate::sync::Ordering::Relaxed);
+    MOVES.store(moves(mask), crate::sync::Ordering::Relaxed);
 }
 
 unsafe extern "C" {
@@ -325,6 +354,65 @@ global_asm!(
     "mov rdi, rsp",
     "sub rsp, {save_area}",
     "and rsp, -64",
+    // By moves, if the x87 is not in use. If it is afterwards, its flags are those of a fresh one again.
+    "cmp dword ptr [rip + {moves}], 0",
+    "je 24f",
+    "mov ecx, 1",
+    "xgetbv",
+    "test al, 1",
+    "jnz 24f",
+    "stmxcsr [rsp + 2112]",
+    "cmp dword ptr [rip + {moves}], {ymm}",
+    "ja 26f",
+    "je 25f",
+    ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+    "movups [rsp + 64*\\i], xmm\\i",
+    ".endr",
+    "jmp 27f",
+    "25:",
+    ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+    "vmovups [rsp + 64*\\i], ymm\\i",
+    ".endr",
+    "jmp 27f",
+    "26:",
+    ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+    "vmovups [rsp + 64*\\i], zmm\\i",
+    ".endr",
+    ".irp i, 0,1,2,3,4,5,6,7",
+    "kmovq [rsp + 2048 + 8*\\i], k\\i",
+    ".endr",
+    "27:",
+    "call r11",
+    "mov r11d, eax",
+    "mov ecx, 1",
+    "xgetbv",
+    "test al, 1",
+    "jz 28f",
+    "fninit",
+    "28:",
+    "mov ecx, r11d",
+    "ldmxcsr [rsp + 2112]",
+    "cmp dword ptr [rip + {moves}], {ymm}",
+    "ja 30f",
+    "je 29f",
+    ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+    "movups xmm\\i, [rsp + 64*\\i]",
+    ".endr",
+    "jmp 22f",
+    "29:",
+    ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+    "vmovups ymm\\i, [rsp + 64*\\i]",
+    ".endr",
+    "jmp 22f",
+    "30:",
+    ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+    "vmovups zmm\\i, [rsp + 64*\\i]",
+    ".endr",
+    ".irp i, 0,1,2,3,4,5,6,7",
+    "kmovq k\\i, [rsp + 2048 + 8*\\i]",
+    ".endr",
+    "jmp 22f",
+    "24:",
     "mov eax, dword ptr [rip + {saved}]",
     "test eax, eax",
     "jz 21f",
@@ -420,4 +508,6 @@ global_asm!(
     after_awaited = sym after_awaited,
     save_area = const SAVE_AREA,
     saved = sym SAVED,
+    moves = sym MOVES,
+    ymm = const YMM,
 );
