@@ -13,7 +13,7 @@ use mmu_notifier::abi::notifier::{
 };
 use mmu_notifier::chain::{Chain, Section};
 use mmu_notifier::dispatch::{REFERENCE, Range};
-use mmu_notifier::mm::{self, Request};
+use mmu_notifier::mm::{self, Request, Subscribed};
 use mmu_notifier::sync::model::Thread;
 use mmu_notifier::sync::{AtomicU32, Ordering};
 use mmu_notifier::thread;
@@ -204,15 +204,37 @@ fn range_of(mm: *mut mm_struct) -> mmu_notifier_range {
     }
 }
 
+/// As the C face: the plain case first.
+unsafe fn start_range(range: *mut mmu_notifier_range) -> c_int {
+    // SAFETY: The caller's range is valid.
+    unsafe {
+        let known = Subscribed::new(range).filter(|range| !range.has_intervals());
+        match known.and_then(Subscribed::start_plain) {
+            Some(answer) => answer,
+            None => mm::invalidate_range_start(range).expect("no misuse"),
+        }
+    }
+}
+
+/// As the C face: the plain case first.
+unsafe fn end_range(range: *mut mmu_notifier_range) {
+    // SAFETY: The caller's range is valid.
+    unsafe {
+        let known = Subscribed::new(range).filter(|range| !range.has_intervals());
+        if !known.is_some_and(Subscribed::end_plain) {
+            mm::invalidate_range_end(range, false).expect("DV-8: a start without its end");
+        }
+    }
+}
+
 /// A pair, under one of the locks of DV-2.
 fn pair(mm: *mut mm_struct, lock: mm::LockKind) {
     let mut range = range_of(mm);
     // SAFETY: Valid; the caller's user keeps the address space.
     unsafe {
         lock.read_lock(mm, c"pair").expect("valid");
-        let answer = mm::invalidate_range_start(&raw mut range).expect("no misuse");
-        assert_eq!(answer, 0);
-        mm::invalidate_range_end(&raw mut range, false).expect("DV-8: a start without its end");
+        assert_eq!(start_range(&raw mut range), 0);
+        end_range(&raw mut range);
         lock.read_unlock(mm, c"pair").expect("held");
     }
 }

@@ -10,7 +10,7 @@ use ::mmu_notifier::abi::notifier::{
 };
 use ::mmu_notifier::dispatch::REFERENCE;
 use ::mmu_notifier::mm as core_mm;
-use ::mmu_notifier::mm::Request;
+use ::mmu_notifier::mm::{Request, Subscribed};
 
 use crate::convert::IntoC;
 
@@ -118,12 +118,60 @@ pub unsafe extern "C" fn __mmu_notifier_invalidate_range_start(
     range: *mut mmu_notifier_range,
 ) -> c_int {
     // SAFETY: The caller keeps the contract.
+    match unsafe { Subscribed::new(range) } {
+        // SAFETY: As above.
+        None => unsafe { start_other(range) },
+        Some(range) if range.has_intervals() => start(range),
+        Some(range) => start_plain(range),
+    }
+}
+
+// Functions of their own, here and below, so that each saves just the registers that it needs.
+
+#[cold]
+#[inline(never)]
+unsafe fn start_other(range: *mut mmu_notifier_range) -> c_int {
+    // SAFETY: The caller keeps the contract.
     unsafe { core_mm::invalidate_range_start(range) }.into_c()
+}
+
+#[inline(never)]
+fn start(range: Subscribed<'_>) -> c_int {
+    range.start().into_c()
+}
+
+#[inline(never)]
+fn start_plain(range: Subscribed<'_>) -> c_int {
+    range.start_plain().unwrap_or_else(|| start(range))
 }
 
 /// Behind mmu_notifier_invalidate_range_end(). Rules: RE-1 to RE-7, DV-8.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __mmu_notifier_invalidate_range_end(range: *mut mmu_notifier_range) {
     // SAFETY: The caller keeps the contract.
+    match unsafe { Subscribed::new(range) } {
+        // SAFETY: As above.
+        None => unsafe { end_other(range) },
+        Some(range) if range.has_intervals() => end(range),
+        Some(range) => end_plain(range),
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn end_other(range: *mut mmu_notifier_range) {
+    // SAFETY: The caller keeps the contract.
     unsafe { core_mm::invalidate_range_end(range, false) }.into_c();
+}
+
+#[inline(never)]
+fn end(range: Subscribed<'_>) {
+    range.end().into_c();
+}
+
+#[inline(never)]
+fn end_plain(range: Subscribed<'_>) {
+    if !range.end_plain() {
+        end(range);
+    }
 }

@@ -18,7 +18,7 @@
 
 mod walks;
 
-pub use walks::{Place, Section};
+pub use walks::{FailedStart, Place, Section, Solo};
 
 use core::ffi::c_void;
 use core::mem::offset_of;

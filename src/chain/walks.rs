@@ -12,7 +12,7 @@ use crate::dispatch::{self, NotifierOps, Range};
 use crate::report::{HS_5_ANSWER, HS_5_END, HS_5_INFO, Rule};
 use crate::srcu::Outermost;
 use crate::sync::Ordering;
-use crate::thread::{self, Callbacks, Frame, Kind, Record};
+use crate::thread::{self, Bottom, Callbacks, Frame, Kind, Record};
 
 /// A read section in which walks of one chain run. Whoever enters it leaves it, once. A copy is the same section, for who must
 /// not have the original's address: it stays in registers then.
@@ -22,6 +22,13 @@ pub struct Section<'a> {
     mm: *mut mm_struct,
     thread: &'static Record,
     section: Outermost,
+}
+
+/// A section of a thread that is in no other and runs no callback, for ranges that the intervals do not count: then a section and its
+/// frame are two words to store (DV-7). Whoever enters it leaves it, once.
+#[derive(Clone, Copy, Debug)]
+pub struct Solo {
+    thread: &'static Record,
 }
 
 /// Where walks begin that are to meet the same notifiers.
@@ -39,6 +46,9 @@ macro_rules! callbacks {
         &CALLBACKS
     }};
 }
+
+static STARTS: Callbacks = Callbacks::new(Kind::Chain, START);
+static ENDS: Callbacks = Callbacks::new(Kind::Chain, END);
 
 impl<'a> Section<'a> {
     /// Enters a read section for walks of `chain`, the list of `mm`.
@@ -79,8 +89,7 @@ impl<'a> Section<'a> {
     /// The first notifier now.
     #[inline(always)]
     pub fn first(&self) -> Place {
-        // ORDERING: Acquire pairs with the Release in `Held::add`.
-        Place(self.chain.first.load(Ordering::Acquire))
+        self.chain.first()
     }
 
     /// As `walk`, from a place that was taken in this section.
@@ -90,19 +99,10 @@ impl<'a> Section<'a> {
         first: Place,
         callbacks: &'static Callbacks,
         counted: bool,
-        mut visit: impl FnMut(*mut mmu_notifier) -> bool,
+        visit: impl FnMut(*mut mmu_notifier) -> bool,
     ) {
         let frame = Frame::new(callbacks, opaque(self.mm), counted);
-        frame.run_on(self.thread, || {
-            let mut node = first.0;
-            while !node.is_null() {
-                if !visit(notifier_of(node)) {
-                    break;
-                }
-                // ORDERING: Acquire pairs with the Releases in `Held::add` and `Held::unlink`.
-                node = next_of(node).load(Ordering::Acquire);
-            }
-        });
+        frame.run_on(self.thread, || visit_each(first, visit));
     }
 
     /// Calls every `invalidate_range_start`; returns the last failure, or 0.
@@ -115,37 +115,35 @@ impl<'a> Section<'a> {
     /// As [`Section::invalidate_start`], from a place that was taken in this section.
     #[inline(always)]
     pub fn invalidate_start_from(&self, first: Place, range: &Range, counted: bool) -> c_int {
-        let mut result = 0;
-        self.walk_from(first, callbacks!(START), counted, |subscription| {
-            // SAFETY: The notifier is alive.
-            let answer = unsafe { dispatch::range_start(subscription, range) };
-            if answer != 0 {
-                report_failed_start(subscription, answer, range.is_blockable());
-                result = answer;
-            }
-            true
-        });
-        result
+        let frame = Frame::new(&STARTS, opaque(self.mm), counted);
+        frame.run_on(self.thread, || match call_starts(first, *range) {
+            None => 0,
+            Some(failed) => call_starts_behind(failed, *range),
+        })
+    }
+
+    /// Calls every `invalidate_range_start` behind one that failed; returns the last failure. The intervals do not count the range.
+    // SPEC: HS-5 HS-6
+    pub fn invalidate_start_behind(&self, failed: FailedStart, range: &Range) -> c_int {
+        let frame = Frame::new(&STARTS, opaque(self.mm), false);
+        frame.run_on(self.thread, || call_starts_behind(failed, *range))
     }
 
     /// Calls every `invalidate_range_end`.
     // SPEC: HS-7 RE-1
     #[inline(always)]
     pub fn invalidate_end(&self, range: &Range, counted: bool, only_end: bool) {
-        self.walk(callbacks!(END), counted, |subscription| {
-            // SAFETY: The notifier is alive.
-            unsafe { dispatch::range_end(subscription, range, only_end) };
-            true
-        });
+        let frame = Frame::new(&ENDS, opaque(self.mm), counted);
+        frame.run_on(self.thread, || call_ends(self.first(), *range, only_end));
     }
 
     /// As [`Section::invalidate_end`], from a place that was taken in this section; of notifiers that are still linked.
     pub fn invalidate_end_from(&self, first: Place, range: &Range, counted: bool) {
-        self.walk_from(first, callbacks!(END), counted, |subscription| {
+        self.walk_from(first, &ENDS, counted, |subscription| {
             // SAFETY: The notifier is alive.
             unsafe {
                 if is_linked(subscription) {
-                    dispatch::range_end(subscription, range, false);
+                    dispatch::range_end(subscription, *range, false);
                 }
             }
             true
@@ -241,6 +239,132 @@ impl<'a> Section<'a> {
             },
         );
     }
+}
+
+impl Chain {
+    /// The first notifier now. In a section.
+    #[inline(always)]
+    fn first(&self) -> Place {
+        // ORDERING: Acquire pairs with the Release in `Held::add`.
+        Place(self.first.load(Ordering::Acquire))
+    }
+}
+
+impl Solo {
+    /// Enters a read section, if the calling thread is at rest.
+    #[inline(always)]
+    pub fn enter() -> Option<Self> {
+        let thread = thread::own()?;
+        WALKS.is_at_rest(thread).then(|| {
+            WALKS.read_lock_outermost(thread);
+            Self { thread }
+        })
+    }
+
+    /// Calls each `invalidate_range_start` of `chain` up to one that fails.
+    // SPEC: HS-4 HS-6
+    #[inline(always)]
+    pub fn invalidate_start(self, chain: &Chain, range: Range) -> Option<FailedStart> {
+        static BOTTOM: Bottom = Bottom::new(&STARTS);
+        BOTTOM.run_on(self.thread, || call_starts(chain.first(), range))
+    }
+
+    /// Calls every `invalidate_range_end` of `chain`.
+    // SPEC: HS-7 RE-1
+    #[inline(always)]
+    pub fn invalidate_end(self, chain: &Chain, range: Range) {
+        static BOTTOM: Bottom = Bottom::new(&ENDS);
+        BOTTOM.run_on(self.thread, || call_ends(chain.first(), range, false));
+    }
+
+    /// Leaves the read section, for good. Says whether a grace period waited for that.
+    #[inline(always)]
+    pub fn leave(self) -> bool {
+        WALKS.read_unlock(self.thread, Outermost::YES)
+    }
+
+    /// The same section, for other walks of `chain`, the list of `mm`.
+    pub fn as_section(self, chain: &Chain, mm: *mut mm_struct) -> Section<'_> {
+        Section {
+            chain,
+            mm,
+            thread: self.thread,
+            section: Outermost::YES,
+        }
+    }
+}
+
+/// Calls `visit` with each notifier from `first` on, until it answers false.
+// SPEC: HS-3 HS-11
+#[inline(always)]
+fn visit_each(first: Place, mut visit: impl FnMut(*mut mmu_notifier) -> bool) {
+    let mut node = first.0;
+    while !node.is_null() {
+        if !visit(notifier_of(node)) {
+            break;
+        }
+        node = behind(node);
+    }
+}
+
+/// The node behind this one.
+#[inline(always)]
+fn behind(node: *mut hlist_node) -> *mut hlist_node {
+    // ORDERING: Acquire pairs with the Releases in `Held::add` and `Held::unlink`.
+    next_of(node).load(Ordering::Acquire)
+}
+
+/// A notifier whose `invalidate_range_start` has failed, in the present section.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedStart {
+    node: *mut hlist_node,
+    answer: c_int,
+}
+
+/// Calls each `invalidate_range_start` from `first` on, up to one that fails.
+// SPEC: HS-4 HS-6
+#[inline(always)]
+fn call_starts(first: Place, range: Range) -> Option<FailedStart> {
+    let mut node = first.0;
+    while !node.is_null() {
+        // SAFETY: The notifier is alive.
+        let answer = unsafe { dispatch::range_start(notifier_of(node), range) };
+        if answer != 0 {
+            return Some(FailedStart { node, answer });
+        }
+        node = behind(node);
+    }
+    None
+}
+
+/// Calls each `invalidate_range_start` behind one that failed; returns the last failure.
+// SPEC: HS-4 HS-5 HS-6
+#[cold]
+#[inline(never)]
+fn call_starts_behind(failed: FailedStart, range: Range) -> c_int {
+    let FailedStart { node, mut answer } = failed;
+    report_failed_start(notifier_of(node), answer, range.is_blockable());
+    visit_each(Place(behind(node)), |subscription| {
+        // SAFETY: The notifier is alive.
+        let next = unsafe { dispatch::range_start(subscription, range) };
+        if next != 0 {
+            report_failed_start(subscription, next, range.is_blockable());
+            answer = next;
+        }
+        true
+    });
+    answer
+}
+
+/// Calls every `invalidate_range_end` from `first` on.
+// SPEC: HS-7 RE-1
+#[inline(always)]
+fn call_ends(first: Place, range: Range, only_end: bool) {
+    visit_each(first, |subscription| {
+        // SAFETY: The notifier is alive.
+        unsafe { dispatch::range_end(subscription, range, only_end) };
+        true
+    });
 }
 
 /// The ops of a notifier that a walk is at.

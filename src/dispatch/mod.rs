@@ -96,7 +96,7 @@ pub unsafe fn abi_of(subscription: *mut mmu_notifier) -> Abi {
 }
 
 /// A range that is being announced, in its producer's layout and in the reference's.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Range {
     current: *const mmu_notifier_range,
     /// The producer's own object if it is a 5.14 one, or NULL.

@@ -196,13 +196,16 @@ impl NotifierOps {
         }
     }
 
-    /// Calls `invalidate_range_start`; 0 if it is not set.
+    /// Calls `invalidate_range_start` of a registered notifier of any layout; 0 if it is not set.
     ///
     /// # Safety
-    /// The arguments are what the op may get.
+    /// The notifier is valid, the range is what the op may get.
     #[cold]
-    unsafe fn range_start(self, subscription: *mut mmu_notifier, range: &Range) -> c_int {
-        let op = on!(self,
+    #[inline(never)]
+    unsafe fn range_start(subscription: *mut mmu_notifier, range: Range) -> c_int {
+        // SAFETY: The caller's promise.
+        let ops = unsafe { Self::of(subscription) };
+        let op = on!(ops,
             [V5_14] ops => ops.invalidate_range_start.map(OnRange::Legacy),
             [V6_3 V6_6 V6_10 V7_1] ops => ops.invalidate_range_start.map(OnRange::Current)
         );
@@ -217,19 +220,23 @@ impl NotifierOps {
         }
     }
 
-    /// Calls `invalidate_range_end`, if set. Up to 6.5, `invalidate_range` comes first, unless `only_end`.
+    /// Calls `invalidate_range_end` of a registered notifier of any layout, if set. Up to 6.5, `invalidate_range` comes first, unless
+    /// `only_end`.
     ///
     /// # Safety
-    /// The arguments are what the ops may get.
+    /// The notifier is valid, the range is what the ops may get.
     // SPEC: 2.1
     #[cold]
-    unsafe fn range_end(self, subscription: *mut mmu_notifier, range: &Range, only_end: bool) {
-        if matches!(self.abi, V5_14 | V6_3) && !only_end {
+    #[inline(never)]
+    unsafe fn range_end(subscription: *mut mmu_notifier, range: Range, only_end: bool) {
+        // SAFETY: The caller's promise.
+        let ops = unsafe { Self::of(subscription) };
+        if matches!(ops.abi, V5_14 | V6_3) && !only_end {
             let bounds = [range.start(), range.end()];
             // SAFETY: The caller's promise.
-            unsafe { self.invalidate_secondary(subscription, range.mm(), bounds) };
+            unsafe { ops.invalidate_secondary(subscription, range.mm(), bounds) };
         }
-        let op = on!(self,
+        let op = on!(ops,
             [V5_14] ops => ops.invalidate_range_end.map(OnRange::Legacy),
             [V6_3 V6_6 V6_10 V7_1] ops => ops.invalidate_range_end.map(OnRange::Current)
         );
@@ -347,12 +354,12 @@ unsafe fn plain_range_ops(subscription: *mut mmu_notifier) -> Option<RangeOps> {
 /// # Safety
 /// `subscription` is valid and was registered; the range is what the op may get.
 #[inline]
-pub unsafe fn range_start(subscription: *mut mmu_notifier, range: &Range) -> c_int {
+pub unsafe fn range_start(subscription: *mut mmu_notifier, range: Range) -> c_int {
     // SAFETY: The caller's promise.
     unsafe {
         match plain_range_ops(subscription) {
             Some(ops) => ops.start.map_or(0, |op| op(subscription, range.current())),
-            None => NotifierOps::of(subscription).range_start(subscription, range),
+            None => NotifierOps::range_start(subscription, range),
         }
     }
 }
@@ -362,7 +369,7 @@ pub unsafe fn range_start(subscription: *mut mmu_notifier, range: &Range) -> c_i
 /// # Safety
 /// `subscription` is valid and was registered; the range is what the op may get.
 #[inline]
-pub unsafe fn range_end(subscription: *mut mmu_notifier, range: &Range, only_end: bool) {
+pub unsafe fn range_end(subscription: *mut mmu_notifier, range: Range, only_end: bool) {
     // SAFETY: The caller's promise.
     unsafe {
         match plain_range_ops(subscription) {
@@ -371,7 +378,7 @@ pub unsafe fn range_end(subscription: *mut mmu_notifier, range: &Range, only_end
                     op(subscription, range.current());
                 }
             }
-            None => NotifierOps::of(subscription).range_end(subscription, range, only_end),
+            None => NotifierOps::range_end(subscription, range, only_end),
         }
     }
 }

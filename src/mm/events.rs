@@ -43,7 +43,7 @@ unsafe fn of_mm<'a>(
 pub unsafe fn invalidate_range_start(range: *mut mmu_notifier_range) -> Result<c_int> {
     argument(range, START)?;
     // SAFETY: The caller's promise.
-    unsafe { start(&Range::new(range)) }.map(|started| started.answer)
+    unsafe { start_of(&Range::new(range)) }.map(|started| started.answer)
 }
 
 /// As [`invalidate_range_start`], for a producer that may hold no lock of DV-2: says whether the range was counted in, and
@@ -57,7 +57,7 @@ pub unsafe fn invalidate_range_start(range: *mut mmu_notifier_range) -> Result<c
 pub unsafe fn invalidate_range_start_noting(range: *mut mmu_notifier_range) -> Result<Started> {
     argument(range, START)?;
     // SAFETY: The caller's promise.
-    unsafe { start(&Range::new(range)) }
+    unsafe { start_of(&Range::new(range)) }
 }
 
 /// As [`invalidate_range_start`], for a producer of kernels 5.14 to 6.2.
@@ -72,7 +72,7 @@ pub unsafe fn invalidate_range_start_5_14(range: *mut mmu_notifier_range_5_14) -
     // SAFETY: The caller's promise.
     unsafe {
         let copy = Range::copy_of(range);
-        start(&Range::from_5_14(range, &raw const copy)).map(|started| started.answer)
+        start_of(&Range::from_5_14(range, &raw const copy)).map(|started| started.answer)
     }
 }
 
@@ -85,14 +85,31 @@ pub struct Started {
     pub counted: bool,
 }
 
+// SPEC: HS-1
+#[inline(always)]
+unsafe fn start_of(range: &Range) -> Result<Started> {
+    // SAFETY: The caller of the event keeps the contract.
+    match unsafe { of_mm(range.mm(), START) }? {
+        // SAFETY: As above.
+        Some(subscriptions) => unsafe { start(subscriptions, range) },
+        None => Ok(Started {
+            answer: 0,
+            counted: false,
+        }),
+    }
+}
+
+/// The start of a range on an mm that has subscriptions.
+///
+/// # Errors
+/// As [`invalidate_range_start`].
+///
+/// # Safety
+/// As [`invalidate_range_start`].
 // SPEC: HS-1 HS-2 HS-7 HS-8 HS-9 HS-10 DV-1
 #[inline(always)]
-unsafe fn start(range: &Range) -> Result<Started> {
+pub(super) unsafe fn start(subscriptions: &Subscriptions, range: &Range) -> Result<Started> {
     let started = |answer, counted| Ok(Started { answer, counted });
-    // SAFETY: The caller of the event keeps the contract.
-    let Some(subscriptions) = (unsafe { of_mm(range.mm(), START) })? else {
-        return started(0, false);
-    };
     let counted = subscriptions.has_itree();
     if counted {
         // SAFETY: As above.
@@ -112,7 +129,7 @@ unsafe fn start(range: &Range) -> Result<Started> {
 /// A start failed: the ends of those who were told, in the section of the starts.
 // SPEC: HS-7 DV-1
 #[cold]
-fn undo(subscriptions: &Subscriptions, section: Section<'_>, range: &Range, counted: bool) {
+pub(super) fn undo(subscriptions: &Subscriptions, section: Section<'_>, range: &Range, counted: bool) {
     let uncount = counted && !range.is_blockable();
     if uncount {
         subscriptions.intervals.end_own();
@@ -132,7 +149,7 @@ fn undo(subscriptions: &Subscriptions, section: Section<'_>, range: &Range, coun
 pub unsafe fn invalidate_range_end(range: *mut mmu_notifier_range, only_end: bool) -> Result<()> {
     argument(range, END)?;
     // SAFETY: The caller's promise.
-    unsafe { end(&Range::new(range), only_end, Subscriptions::has_itree) }
+    unsafe { end_of(&Range::new(range), only_end, Subscriptions::has_itree) }
 }
 
 /// As [`invalidate_range_end`], for what [`invalidate_range_start_noting`] started: `counted` is what it said. So the end takes
@@ -147,7 +164,7 @@ pub unsafe fn invalidate_range_end(range: *mut mmu_notifier_range, only_end: boo
 pub unsafe fn invalidate_range_end_of(range: *mut mmu_notifier_range, counted: bool) -> Result<()> {
     argument(range, END)?;
     // SAFETY: The caller's promise.
-    unsafe { end(&Range::new(range), false, |_| counted) }
+    unsafe { end_of(&Range::new(range), false, |_| counted) }
 }
 
 /// As [`invalidate_range_end`], for a producer of kernels 5.14 to 6.2.
@@ -165,7 +182,7 @@ pub unsafe fn invalidate_range_end_5_14(
     // SAFETY: The caller's promise.
     unsafe {
         let copy = Range::copy_of(range);
-        end(
+        end_of(
             &Range::from_5_14(range, &raw const copy),
             only_end,
             Subscriptions::has_itree,
@@ -173,17 +190,35 @@ pub unsafe fn invalidate_range_end_5_14(
     }
 }
 
-// SPEC: RE-1 RE-5 DV-8
 #[inline(always)]
-unsafe fn end(
+unsafe fn end_of(
     range: &Range,
     only_end: bool,
     is_counted: impl FnOnce(&Subscriptions) -> bool,
 ) -> Result<()> {
     // SAFETY: The caller of the event keeps the contract.
-    let Some(subscriptions) = (unsafe { of_mm(range.mm(), END) })? else {
-        return Ok(());
-    };
+    match unsafe { of_mm(range.mm(), END) }? {
+        // SAFETY: As above.
+        Some(subscriptions) => unsafe { end(subscriptions, range, only_end, is_counted) },
+        None => Ok(()),
+    }
+}
+
+/// The end of a range on an mm that has subscriptions.
+///
+/// # Errors
+/// As [`invalidate_range_end`].
+///
+/// # Safety
+/// As [`invalidate_range_start`].
+// SPEC: RE-1 RE-5 DV-8
+#[inline(always)]
+pub(super) unsafe fn end(
+    subscriptions: &Subscriptions,
+    range: &Range,
+    only_end: bool,
+    is_counted: impl FnOnce(&Subscriptions) -> bool,
+) -> Result<()> {
     let result = if is_counted(subscriptions) {
         subscriptions.intervals.end()
     } else {

@@ -31,6 +31,7 @@ mod locks;
 mod notifiers;
 mod producers;
 mod registry;
+mod subscribed;
 mod subscriptions;
 mod task;
 mod walk;
@@ -58,6 +59,7 @@ pub use notifiers::{
 };
 pub use producers::{clears, madvise, mmap, mprotect, mremap, munmap};
 pub use registry::process_mm;
+pub use subscribed::Subscribed;
 pub use task::{current, get_task_mm, kthread_unuse_mm, kthread_use_mm};
 pub use watched::{BLOCK_SHIFT, BLOCKS, MORE_BLOCKS, WATCHED, Watched};
 

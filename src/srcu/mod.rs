@@ -76,10 +76,8 @@ pub struct Ticket(u64);
 pub struct Outermost(bool);
 
 impl Outermost {
-    /// Of a section whose own result is lost, with the frame that it was in.
-    pub fn of_abandoned() -> Self {
-        Self(true)
-    }
+    /// It was.
+    pub const YES: Self = Self(true);
 }
 
 impl<const KIND: usize> Default for Srcu<KIND> {
@@ -105,17 +103,22 @@ impl<const KIND: usize> Srcu<KIND> {
     /// [`Srcu::read_unlock`].
     #[inline(always)]
     pub fn read_lock(&self, thread: &Record) -> Outermost {
-        // ORDERING: Relaxed: the thread's own.
-        let nested = thread.section(KIND).number.load(Ordering::Relaxed) != 0;
-        if !nested {
-            // ORDERING: Acquire pairs with the increment in `begin`.
-            let now = self.now.load(Ordering::Acquire);
-            // ORDERING: Release pairs with the Acquire in `readers_up_to`.
-            thread.section(KIND).number.store(now, Ordering::Release);
-            // Its partner is the heavy fence in `fence_for`.
-            fence::light();
+        if self.is_inside(thread) {
+            return Outermost(false);
         }
-        Outermost(!nested)
+        self.read_lock_outermost(thread);
+        Outermost::YES
+    }
+
+    /// As [`Srcu::read_lock`], of a thread that is in no section of this domain: [`Outermost::YES`] goes to [`Srcu::read_unlock`].
+    #[inline(always)]
+    pub fn read_lock_outermost(&self, thread: &Record) {
+        // ORDERING: Acquire pairs with the increment in `begin`.
+        let now = self.now.load(Ordering::Acquire);
+        // ORDERING: Release pairs with the Acquire in `readers_up_to`.
+        thread.section(KIND).number.store(now, Ordering::Release);
+        // Its partner is the heavy fence in `fence_for`.
+        fence::light();
     }
 
     /// Leaves a read section of the calling `thread`. Says whether somebody waited for that.
@@ -153,6 +156,12 @@ impl<const KIND: usize> Srcu<KIND> {
     pub fn is_inside(&self, thread: &Record) -> bool {
         // ORDERING: Relaxed: the thread's own.
         thread.section(KIND).number.load(Ordering::Relaxed) != 0
+    }
+
+    /// Is `thread`, the calling one, in no section of this domain, and in no frame?
+    #[inline(always)]
+    pub fn is_at_rest(&self, thread: &Record) -> bool {
+        thread.is_at_rest(KIND)
     }
 
     /// Does somebody wait for a section of `thread`, the calling one?

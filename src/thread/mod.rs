@@ -107,6 +107,37 @@ impl Frame {
     }
 }
 
+/// A frame for callbacks that run in no other frame, and whose range S.active does not count: nothing in it depends on the thread,
+/// so that all threads share it, and a push is one store.
+#[derive(Debug)]
+pub struct Bottom(Frame);
+
+// SAFETY: Nothing in it ever changes.
+unsafe impl Sync for Bottom {}
+
+impl Bottom {
+    /// A frame for `callbacks`.
+    pub const fn new(callbacks: &'static Callbacks) -> Self {
+        Self(Frame {
+            outer: Cell::new(ptr::null()),
+            mm: ptr::null(),
+            callbacks,
+            counted: false,
+            _pin: PhantomPinned,
+        })
+    }
+
+    /// Runs `callbacks` inside this frame, on a `thread` that is in none.
+    #[inline(always)]
+    pub fn run_on<T>(&'static self, thread: &Record, callbacks: impl FnOnce() -> T) -> T {
+        thread.set_top(&self.0);
+        let leave = Leave(thread, ptr::null());
+        let result = callbacks();
+        drop(leave);
+        result
+    }
+}
+
 /// Pops a frame, also when a callback unwinds.
 struct Leave<'a>(&'a Record, *const Frame);
 
@@ -130,7 +161,7 @@ fn innermost(select: impl Fn(&Frame) -> bool) -> Option<&'static CStr> {
 
 fn each_frame(mut visit: impl FnMut(&Frame)) {
     let mut next = own().map_or(ptr::null(), Record::top);
-    // SAFETY: A frame stays linked only while `run` borrows it, further down this very stack.
+    // SAFETY: A frame stays linked only while `run` borrows it, further down this very stack, or is static.
     while let Some(frame) = unsafe { next.as_ref() } {
         visit(frame);
         next = frame.outer.get();
@@ -202,6 +233,14 @@ impl Flight {
 }
 
 impl Record {
+    /// Is this thread, the calling one, in no frame, and in no read section of this kind?
+    #[inline(always)]
+    pub fn is_at_rest(&self, kind: usize) -> bool {
+        // ORDERING: Relaxed: the thread's own.
+        let number = self.section(kind).number.load(Ordering::Relaxed);
+        number | self.top().addr() as u64 == 0
+    }
+
     /// This thread has started a range that `owner` counts.
     #[inline]
     pub fn range_started(&self, owner: *const c_void) {
