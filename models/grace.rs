@@ -57,6 +57,7 @@ pub const MODELS: &[Model] = &[
     up_to("worker::call", call, [Some(2), Some(4)]),
     up_to("worker::call_twice", call_twice, [Some(1), Some(2)]),
     up_to("worker::out_of_order", out_of_order, [Some(1), Some(2)]),
+    up_to("worker::owes_nothing", owes_nothing, [Some(3), Some(4)]),
     up_to("worker::call_rcu", call_rcu, [Some(2), Some(3)]),
     up_to("worker::unasked", unasked, [Some(1), Some(2)]),
 ];
@@ -467,6 +468,7 @@ fn call() {
         walk(unsafe { &(*owed).object });
     });
     call_once(owed);
+    WORKER.barrier(WORKER.queued());
     join([reader]);
     finish(&[owed]);
 }
@@ -510,6 +512,17 @@ fn out_of_order() {
     call_once(owed[0]);
     join([other, reader]);
     finish(&owed);
+}
+
+/// DV-5: who learns, without a lock, that nothing is owed sees what the callback did.
+fn owes_nothing() {
+    thread::seat(2);
+    let owed = Owed::new(None);
+    call_once(owed);
+    WORKER.barrier(WORKER.queued());
+    // SAFETY: Freed by `finish`.
+    unsafe { &(*owed).object }.memory.read();
+    finish(&[owed]);
 }
 
 /// A section of the process's RCU domain, with another one inside; its end tells the worker.

@@ -129,7 +129,12 @@ pub(super) unsafe fn start(subscriptions: &Subscriptions, range: &Range) -> Resu
 /// A start failed: the ends of those who were told, in the section of the starts.
 // SPEC: HS-7 DV-1
 #[cold]
-pub(super) fn undo(subscriptions: &Subscriptions, section: Section<'_>, range: &Range, counted: bool) {
+pub(super) fn undo(
+    subscriptions: &Subscriptions,
+    section: Section<'_>,
+    range: &Range,
+    counted: bool,
+) {
     let uncount = counted && !range.is_blockable();
     if uncount {
         subscriptions.intervals.end_own();

@@ -83,7 +83,14 @@ impl Subscribed<'_> {
     #[inline(always)]
     pub fn end(self) -> Result<()> {
         // SAFETY: The caller of `new` keeps the contract.
-        unsafe { events::end(self.subscriptions, &self.range(), false, Subscriptions::has_itree) }
+        unsafe {
+            events::end(
+                self.subscriptions,
+                &self.range(),
+                false,
+                Subscriptions::has_itree,
+            )
+        }
     }
 
     /// As [`Subscribed::end`], in the plain case; `has_intervals` was asked. False, with nothing done, if the thread is in anything.

@@ -9,6 +9,7 @@
 //!   work. So one domain's readers cannot hold up another domain's callbacks.
 //! * Calls go into the inbox without a lock. Who serves looks there whenever nothing else can run, and goes to sleep by the same
 //!   word ([`ASLEEP`]): who finds it asleep wakes it, and nobody else does. So in a burst one call at most wakes it.
+//! * While the inbox says [`ASLEEP`], no callback is owed.
 //! * Who wakes it does so under the lock, and it goes to sleep under the lock: no wake is lost.
 //! * Callbacks run in the order in which they were queued, one at a time, outside all locks, each after the grace period
 //!   that began when it was queued; so does work, which waits for nothing and goes first. Callbacks of the process's RCU domain
@@ -109,8 +110,14 @@ thread_local! {
 #[derive(Debug)]
 struct Inbox(AtomicPtr<callback_head>);
 
-/// The inbox is empty, and whoever puts something there has to wake the worker, or to start it.
+/// Nothing is owed, the inbox is empty, and whoever puts something there has to wake the worker, or to start it.
 const ASLEEP: *mut callback_head = ptr::without_provenance_mut(1);
+/// The same, but something is queued: it waits for readers of the RCU domain, or no thread could be had.
+const DOZING: *mut callback_head = ptr::without_provenance_mut(2);
+
+fn is_asleep(inbox: *mut callback_head) -> bool {
+    inbox == ASLEEP || inbox == DOZING
+}
 
 /// The worker and its queue.
 #[derive(Debug)]
@@ -256,7 +263,7 @@ impl Worker {
         // ORDERING: Relaxed: a guess, which the exchange checks.
         let mut last = self.inbox.0.load(Ordering::Relaxed);
         loop {
-            let next = if last == ASLEEP {
+            let next = if is_asleep(last) {
                 ptr::null_mut()
             } else {
                 last
@@ -273,7 +280,7 @@ impl Worker {
                 Err(other) => last = other,
             }
         }
-        if last == ASLEEP {
+        if is_asleep(last) {
             self.kick();
         }
     }
@@ -299,7 +306,7 @@ impl Worker {
     fn empty_inbox(&self, queue: &mut Queue) -> bool {
         // ORDERING: Relaxed: only whether it is worth the exchange.
         let last = self.inbox.0.load(Ordering::Relaxed);
-        if last.is_null() || last == ASLEEP {
+        if last.is_null() || is_asleep(last) {
             return false;
         }
         // ORDERING: Acquire pairs with the Release in `call`. What others have put there since comes along by its chain of
@@ -326,15 +333,23 @@ impl Worker {
     }
 
     /// From now on the next call wakes whoever serves. False if one has come already. The lock is held.
-    fn has_inbox_asleep(&self) -> bool {
-        // ORDERING: Relaxed: nothing is read that a call has left.
-        let exchanged = self.inbox.0.compare_exchange(
-            ptr::null_mut(),
-            ASLEEP,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
-        matches!(exchanged, Ok(_) | Err(ASLEEP))
+    fn has_inbox_asleep(&self, queue: &Queue) -> bool {
+        let asleep = if queue.is_empty() { ASLEEP } else { DOZING };
+        // ORDERING: Relaxed: the lock's holders and calls change it; the exchange checks the latter.
+        let last = self.inbox.0.load(Ordering::Relaxed);
+        // ORDERING: Release pairs with the Acquire in `owes_nothing`; Relaxed: nothing is read that a call has left.
+        let exchange = || {
+            self.inbox
+                .0
+                .compare_exchange(last, asleep, Ordering::Release, Ordering::Relaxed)
+        };
+        (last.is_null() || is_asleep(last)) && exchange().is_ok()
+    }
+
+    /// Is all over that was ever queued, as far as the caller can know of it?
+    fn owes_nothing(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `has_inbox_asleep`: what callbacks did comes along.
+        self.inbox.0.load(Ordering::Acquire) == ASLEEP
     }
 
     /// Has `head.func` called with `head` on the worker's thread, once [`Worker::kick`] is called. Never sleeps.
@@ -417,16 +432,21 @@ impl Worker {
         self.arrivals.store(arrivals + 1, Ordering::Relaxed);
     }
 
-    /// The number that [`Worker::barrier`] wants: everything that is owed so far.
-    pub fn queued(&self) -> u64 {
+    /// The number that [`Worker::barrier`] wants: everything that is owed so far. None: nothing is.
+    pub fn queued(&self) -> Option<u64> {
+        if self.owes_nothing() {
+            return None;
+        }
         let mut queue = self.queue.lock();
         self.empty_inbox(&mut queue);
-        queue.queued
+        Some(queue.queued)
     }
 
     /// Waits until every callback that was queued when `queued()` returned `target` is over.
-    pub fn barrier(&'static self, target: u64) {
-        self.wait_until(|queue| queue.finished >= target);
+    pub fn barrier(&'static self, target: Option<u64>) {
+        if let Some(target) = target {
+            self.wait_until(|queue| queue.finished >= target);
+        }
     }
 
     /// Waits until `is_done`; serves the queue where no thread does.
@@ -453,7 +473,7 @@ impl Worker {
 
     /// Stops serving: whoever waits for something takes over.
     fn leave_to_others<'a>(&'a self, mut queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
-        while !self.has_inbox_asleep() {
+        while !self.has_inbox_asleep(&queue) {
             self.empty_inbox(&mut queue);
         }
         queue.served = false;
@@ -574,7 +594,7 @@ impl Worker {
         walks: Option<Ticket>,
         rcu: Option<Ticket>,
     ) -> bool {
-        if walks.is_none() && (!queue.callbacks.is_empty() || !self.has_inbox_asleep()) {
+        if walks.is_none() && (!queue.callbacks.is_empty() || !self.has_inbox_asleep(queue)) {
             return false;
         }
         if rcu.is_none() && !queue.rcu.is_empty() {
@@ -593,7 +613,7 @@ impl Worker {
         self.linger(LINGER, seen, || self.is_inbox_empty());
         let queue = self.queue.lock();
         // A barrier may have emptied the inbox meanwhile.
-        if queue.is_empty() && !queue.stop && self.has_inbox_asleep() {
+        if queue.is_empty() && !queue.stop && self.has_inbox_asleep(&queue) {
             self.idle.wait(queue, IDLE)
         } else {
             queue
@@ -661,7 +681,7 @@ impl Worker {
             queue.finished += u64::from(queue.running && queue.running_callback);
             queue.running = false;
             queue.served = false;
-            self.has_inbox_asleep();
+            self.has_inbox_asleep(queue);
         }
         queue.thread = None;
         // ORDERING: Relaxed: the child has one thread.
