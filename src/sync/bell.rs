@@ -22,9 +22,10 @@ impl Bell {
     pub fn ring(&self, reason: WaitReason) {
         // ORDERING: SeqCst: the partner of the fence in `wait`: either the sleeper sees the change, or it is seen here.
         fence::fence(Ordering::SeqCst);
-        // ORDERING: Relaxed, both: ordered by the fence.
+        // ORDERING: Relaxed: ordered by the fence. Release pairs with the Acquire in `wait`: who comes after the sleeper is back does not
+        // see this any more.
         if self.0.load(Ordering::Relaxed) == AWAITED
-            && self.0.swap(QUIET, Ordering::Relaxed) == AWAITED
+            && self.0.swap(QUIET, Ordering::Release) == AWAITED
         {
             hook::wake(self.0.as_ptr().cast(), reason);
             futex::wake(self.0.as_ptr(), i32::MAX);
@@ -39,8 +40,8 @@ impl Bell {
         look: impl Fn() -> Option<T>,
     ) -> Option<T> {
         loop {
-            // ORDERING: Relaxed: ordered by the fence.
-            self.0.store(AWAITED, Ordering::Relaxed);
+            // ORDERING: Acquire pairs with the Release in `ring`; the fence orders the rest.
+            self.0.swap(AWAITED, Ordering::Acquire);
             // ORDERING: SeqCst: the partner of the fence in `ring`.
             fence::fence(Ordering::SeqCst);
             if let Some(found) = look() {
