@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* mmu-notifier-trace: runs a program with libmmu_notifier_trace.so (trace.c) preloaded. See mmu-notifier-trace(1). */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +59,44 @@ static void preload(void)
 	set("LD_PRELOAD", all);
 }
 
+/* Is it an ELF program that nothing can be preloaded into: without a dynamic linker? */
+static bool is_static(const char *path)
+{
+	Elf64_Ehdr header;
+	Elf64_Phdr segment;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool known = fd >= 0 && pread(fd, &header, sizeof(header), 0) == sizeof(header) &&
+		     !memcmp(header.e_ident, ELFMAG, SELFMAG) && header.e_ident[EI_CLASS] == ELFCLASS64;
+	bool linked = false;
+
+	for (int i = 0; known && i < header.e_phnum; i++)
+		if (pread(fd, &segment, sizeof(segment), (off_t)(header.e_phoff + (Elf64_Off)i * header.e_phentsize)) == sizeof(segment))
+			linked |= segment.p_type == PT_INTERP;
+	if (fd >= 0)
+		close(fd);
+	return known && !linked;
+}
+
+/* Says so if nothing will be seen of the program, which execvp() finds in the same places. */
+static void warn_if_static(const char *program)
+{
+	const char *folder = getenv("PATH");
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", program);
+	while (!strchr(program, '/') && folder && *folder) {
+		size_t length = strcspn(folder, ":");
+
+		snprintf(path, sizeof(path), "%.*s/%s", length ? (int)length : 1, length ? folder : ".", program);
+		if (!access(path, X_OK))
+			break;
+		folder += length + (folder[length] == ':');
+	}
+	if (is_static(path))
+		fprintf(stderr, "mmu-notifier-trace: %s is statically linked: nothing can be preloaded into it, and nothing is seen of it\n",
+			program);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = { { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
@@ -78,6 +119,7 @@ int main(int argc, char **argv)
 	if (optind == argc)
 		usage(125);
 	preload();
+	warn_if_static(argv[optind]);
 	execvp(argv[optind], argv + optind);
 	fprintf(stderr, "mmu-notifier-trace: %s: %s\n", argv[optind], strerror(errno));
 	return errno == ENOENT ? 127 : 126;

@@ -82,6 +82,12 @@ traces_forked() {
 	trace ./known 10 fork && [ "$(grep -c '^mmu-notifier-trace: known, pid' trace.txt)" -eq 2 ] &&
 		[ "$(grep -cE '^  UNMAP +10 .*known: unmap_one$' trace.txt)" -eq 2 ]
 }
+# A program without a dynamic linker runs, and it is said that nothing is seen of it.
+traces_static() {
+	echo 'int main(void) { return 5; }' >static.c && ${CC:-cc} -static static.c -o static || return 1
+	PATH=$PATH:$out trace static 2>static.txt
+	[ $? -eq 5 ] && grep -q 'statically linked' static.txt && ! trace ./known 1 2>&1 | grep -q 'statically linked'
+}
 traces_errors() {
 	trace /nonexistent
 	[ $? -eq 127 ]
@@ -90,6 +96,7 @@ part_trace() {
 	check 'a program whose events are known' traces_known
 	check 'children of a shell, and its status' traces_children
 	check 'a forked child that leaves by _exit()' traces_forked
+	check 'a program that is linked statically' traces_static
 	check 'a program that is not there' traces_errors
 	closing
 }
