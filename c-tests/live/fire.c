@@ -30,7 +30,7 @@
 #include <linux/sched/mm.h>
 #include <mmu_notifier/live.h>
 
-enum { ROUNDS = 10000, PAGE = 4096, PAGES = 8, LENGTH = PAGES * PAGE, WATCHDOG = 300, MiB = 1 << 20, MAX_COPY = 4 * MiB };
+enum { ROUNDS = 10000, PAGE = 4096, PAGES = 8, LENGTH = PAGES * PAGE, WATCHDOG = 600, MiB = 1 << 20, MAX_COPY = 4 * MiB };
 
 /* Even numbers: changing. 4n + 1: on, 4n + 3: off. */
 static _Atomic unsigned long phase;

@@ -10,6 +10,8 @@ use crate::convert::IntoC;
 
 /// From now on every change that the process makes to its own address space by a system call is a start and end pair on
 /// `current->mm` of its threads: before the change, by the calling thread, which goes on when the subscribers are done.
+/// Waits for calls of other threads that began before, for up to a second; as long as one is left, the status has a reason, and each look
+/// at the epoch finds another one.
 ///
 /// 0; or a negative errno: -ENOTSUP if the process cannot be covered (mmu_notifier_live_status() has the reason). Calls that
 /// are made while it is enabled change nothing and return 0. Callable from any thread, not from callbacks.

@@ -5,10 +5,10 @@
 //!
 //! Invariants
 //! * Atomics only: it may be raised anywhere, inside a system call's hook and a signal handler included.
-//! * Who sees the epoch risen sees its cause counted.
+//! * Who sees the epoch risen sees its cause counted; but for the time when it is not known what happens (`set_unsure`).
 
 use crate::mm::calls;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Why subscribers were not told in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,13 @@ const CAUSES: usize = Cause::Overflow as usize + 1;
 
 static COUNTS: [AtomicU64; CAUSES] = [const { AtomicU64::new(0) }; CAUSES];
 static EPOCH: AtomicU64 = AtomicU64::new(0);
+/// Is somebody in a call that cannot be announced, and that may change anything? One of `SURE` and so on.
+static UNSURE: AtomicU32 = AtomicU32::new(SURE);
+const SURE: u32 = 0;
+/// It may be so.
+const MAYBE: u32 = 1;
+/// And somebody has asked for the epoch since.
+const ASKED: u32 = 2;
 
 /// Counts `cause` and raises the epoch.
 pub fn raise(cause: Cause) {
@@ -38,8 +45,41 @@ pub fn raise(cause: Cause) {
     EPOCH.fetch_add(1, Ordering::Release);
 }
 
+/// From now on nothing may be trusted for longer than a moment: each look at the epoch finds another one. Or no longer so.
+pub(super) fn set_unsure(unsure: bool) {
+    let now = if unsure { MAYBE } else { SURE };
+    // ORDERING: AcqRel pairs with the exchange in `epoch`: who was told an epoch while that was unsure is found here.
+    let before = UNSURE.swap(now, Ordering::AcqRel);
+    if before == ASKED {
+        // ORDERING: Release pairs with the Acquire in `epoch`.
+        EPOCH.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// May nothing be trusted for longer than a moment?
+pub(super) fn is_unsure() -> bool {
+    // ORDERING: Acquire pairs with the swap in `set_unsure`.
+    UNSURE.load(Ordering::Acquire) != SURE
+}
+
+/// Makes an epoch that nobody was told before, if that is needed.
+#[cold]
+fn ask_unsure() {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    super::inflight::look_again();
+    // ORDERING: AcqRel pairs with the swap in `set_unsure`; Acquire with its Release.
+    let asked = UNSURE.compare_exchange(MAYBE, ASKED, Ordering::AcqRel, Ordering::Acquire);
+    if !matches!(asked, Err(SURE)) {
+        // ORDERING: Release pairs with the Acquire in `epoch`.
+        EPOCH.fetch_add(1, Ordering::Release);
+    }
+}
+
 /// The epoch, from 0 on.
 pub fn epoch() -> u64 {
+    if is_unsure() {
+        ask_unsure();
+    }
     // ORDERING: Acquire pairs with the Release in `raise`.
     EPOCH.load(Ordering::Acquire) + calls::unwaited()
 }

@@ -10,7 +10,7 @@ use core::ptr;
 
 use super::classify::{self, Changes, EVERYTHING};
 use super::gate::Registers;
-use super::{STATE, count_event, look};
+use super::{STATE, count_event, inflight, look};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, Call, Pair};
 use crate::report::LIVE_NESTED;
@@ -115,6 +115,7 @@ pub(super) fn ended() {
 }
 
 pub(super) fn ended_in_child() {
+    inflight::forget();
     // SAFETY: Taken by `begins`, in the parent.
     unsafe {
         STATE.data().begin_anew();

@@ -2,8 +2,8 @@
 //!
 //! Owns: the sites (`plan`, `sites`: which instructions of libc, of the dynamic linker, and of who has patched these make such calls;
 //! `objects`, `find`), how they are taken over while the program runs (`write`, `near`, `slot`, `probe`), what happens there (`gate`,
-//! `hook`, `classify`, `look`, `huge`, `call`), fork (`fork`),
-//! what is known of all that (`status`), and the epoch of what went wrong (`epoch`). The protocol with who subscribes is `mm::calls`.
+//! `hook`, `classify`, `look`, `huge`, `call`), what was in the kernel before (`inflight`), fork (`fork`), what is known of all that
+//! (`status`), and the epoch of what went wrong (`epoch`). The protocol with who subscribes is `mm::calls`.
 //! On request: the net for what goes by none of the sites (`net`, `cover`).
 //! Beside them: ranges with two stages (`stage`), for subscribers that may not do all their work in such a call; events in a queue
 //! (`queue`), for those that cannot be called there at all.
@@ -22,8 +22,8 @@
 //! callbacks may already be destroyed, and an execve may still fail.
 //!
 //! Limits
-//! * A call that another thread was already in the middle of when `enable` returned is not announced, nor waited for by who
-//!   subscribes afterwards. Who enables before it starts threads, or subscribes well after, has none.
+//! * A call that another thread was already in the middle of is not announced. `enable` waits for it (`inflight`), within bounds.
+//!   Not for those of other processes that share the address space.
 //! * A signal handler that leaves by longjmp() in the middle of a call that nobody watches leaves its section open: whoever subscribes
 //!   waits until the thread makes another such call, or ends.
 //! * A clone that begins on another stack without sharing the address space is not announced.
@@ -59,6 +59,8 @@ mod fork;
 mod hook;
 #[cfg(target_arch = "x86_64")]
 mod huge;
+#[cfg(target_arch = "x86_64")]
+mod inflight;
 #[cfg(target_arch = "x86_64")]
 mod look;
 #[cfg(target_arch = "x86_64")]

@@ -136,6 +136,8 @@ pub(super) enum Reason {
     Writing,
     Translated,
     Memory,
+    InFlight,
+    Unknown,
     NetKernel,
     NetRefused,
     NetThread,
@@ -172,6 +174,12 @@ impl Reason {
                 "code that is written has no effect: the program runs in a translator (valgrind: --smc-check=all)"
             }
             Self::Memory => "no memory",
+            Self::InFlight => {
+                "a thread may be in a call that it began before: until it was seen elsewhere, each look at the epoch finds another one"
+            }
+            Self::Unknown => {
+                "/proc does not say where threads are: calls that they began before were not waited for"
+            }
             Self::NetKernel => {
                 "no net: the kernel's userfaultfd cannot write-protect, or has no events"
             }

@@ -4,6 +4,7 @@
 use core::ffi::c_uint;
 
 use super::epoch::{self, Cause};
+use super::inflight::{self, Place};
 use super::net::Monitor;
 use super::plan::Plan;
 use super::status::{
@@ -75,7 +76,10 @@ static BLIND: AtomicU32 = AtomicU32::new(0);
 static BLIND_AT: AtomicU64 = AtomicU64::new(0);
 
 static OBSERVER: Observer = Observer {
-    subscribed: note_lost_sites,
+    subscribed: || {
+        note_lost_sites();
+        inflight::note_subscription();
+    },
     inserted: net::inserted,
     removed: net::removed,
     change: net::change_for,
@@ -159,12 +163,20 @@ pub fn enable(flags: c_uint) -> Result<()> {
     }
     let mut net = (flags & MMU_NOTIFIER_LIVE_NET != 0).then(net::start);
     let mut state = lock_state();
-    let result = if state.enabled {
-        Ok(())
-    } else {
+    let fresh = !state.enabled;
+    let result = if fresh {
+        inflight::begin();
         switch(&mut state, plan, flags, &mut net)
+    } else {
+        Ok(())
     };
     drop(state);
+    if fresh && result.is_ok() {
+        inflight::suspect_all();
+        inflight::settle();
+    } else if fresh {
+        inflight::cancel();
+    }
     if let Some(Ok(unused)) = net {
         unused.stop();
     }
@@ -309,7 +321,10 @@ fn note_lost_sites() {
         if let Some(state) = STATE.try_lock() {
             UNFOLLOWED.store(0, Ordering::Relaxed);
             if let (true, Some(method)) = (state.enabled, state.method) {
+                inflight::begin();
                 take_others(plan, method);
+                drop(state);
+                inflight::suspect_all();
             }
         }
     }
@@ -354,6 +369,11 @@ pub fn status() -> mmu_notifier_live_status {
             None => status.mechanisms |= MMU_NOTIFIER_LIVE_BY_NET,
             hole => reason = hole.unwrap_or(reason),
         }
+    }
+    if enabled && inflight::is_unknown() {
+        reason = Reason::Unknown;
+    } else if enabled && epoch::is_unsure() && inflight::look_again() != Place::Elsewhere {
+        reason = Reason::InFlight;
     }
     // ORDERING: Relaxed, both: counters.
     status.events = EVENTS.load(Ordering::Relaxed);
