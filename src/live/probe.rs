@@ -9,15 +9,15 @@ use super::gate::Registers;
 use super::plan::Plan;
 use crate::sync::{AtomicU32, Ordering};
 
-/// The first argument: no page begins there, so that the kernel refuses at once.
+/// The first argument: no descriptor can have this number, so that the kernel refuses at once.
 const MARK: usize = 0x4d4d_5533;
 
 static SEEN: AtomicU32 = AtomicU32::new(0);
 
 /// Makes the call.
 pub(super) fn call() {
-    // SAFETY: Changes nothing, for the address is no page's.
-    unsafe { libc::syscall(libc::SYS_mremap, MARK, 0_usize, 0_usize, 0_usize, 0_usize) };
+    // SAFETY: Changes nothing, for there is no such file.
+    unsafe { libc::syscall(libc::SYS_ftruncate, MARK, 0_usize) };
 }
 
 /// `hook` got a call.
