@@ -10,6 +10,52 @@ use crate::abi::versions::{
     mmu_interval_notifier_finish, mmu_interval_notifier_ops_5_14, mmu_interval_notifier_ops_7_1,
 };
 
+/// The ops of an interval notifier and their layout, in a word: the mark by which the index keeps them. Tables are aligned; of one
+/// that is not, only the layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Ops(u64);
+
+impl Ops {
+    const LAYOUT: u64 = 7;
+
+    /// `ops`, of the layout `abi`.
+    pub fn new(ops: *const mmu_interval_notifier_ops, abi: Abi) -> Self {
+        let address = ops.expose_provenance() as u64;
+        let aligned = address & Self::LAYOUT == 0;
+        Self(if aligned { address } else { 0 } | u64::from(abi.number()))
+    }
+
+    /// Not 0, nor the address of a notifier.
+    pub fn mark(self) -> u64 {
+        self.0
+    }
+
+    /// What has this mark.
+    #[inline]
+    pub fn from_mark(mark: u64) -> Self {
+        Self(mark)
+    }
+
+    #[inline]
+    fn abi(self) -> Abi {
+        Abi::from_number((self.0 & Self::LAYOUT) as u8)
+    }
+
+    /// The table.
+    ///
+    /// # Safety
+    /// `sub` is valid, and has these ops.
+    #[inline]
+    unsafe fn table(self, sub: *const Sub) -> *const mmu_interval_notifier_ops {
+        let address = self.0 & !Self::LAYOUT;
+        if address == 0 {
+            // SAFETY: The caller's promise.
+            return unsafe { (*sub).ops };
+        }
+        ptr::with_exposed_provenance(address as usize)
+    }
+}
+
 /// The op that has to be called is NULL.
 #[derive(Clone, Copy, Debug)]
 pub struct NoSuchOp;
@@ -35,6 +81,12 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// First and last byte of the range.
+    #[inline]
+    pub fn bounds(&self) -> (c_ulong, c_ulong) {
+        (self.range.start(), self.range.end().wrapping_sub(1))
+    }
+
     /// May callbacks sleep? Then none of them may refuse.
     pub fn may_sleep(&self) -> bool {
         self.range.is_blockable()
@@ -46,19 +98,15 @@ impl<'a> Pass<'a> {
     /// There is no op to call.
     ///
     /// # Safety
-    /// `sub` is valid, and its ops have the layout `abi`.
+    /// `sub` is valid, and its ops are `ops`.
     // SPEC: RS-2 2.2
-    #[inline]
-    pub unsafe fn call(&mut self, sub: *mut Sub, abi: Abi) -> Result<bool, NoSuchOp> {
+    #[inline(always)]
+    pub unsafe fn call(&mut self, sub: *mut Sub, ops: Ops) -> Result<bool, NoSuchOp> {
         // SAFETY: The caller's promise.
         unsafe {
-            let ops = (*sub).ops;
+            let (abi, ops) = (ops.abi(), ops.table(sub));
             match abi {
-                V5_14 => {
-                    let op = (*ops.cast::<mmu_interval_notifier_ops_5_14>()).invalidate;
-                    let op = op.ok_or(NoSuchOp)?;
-                    Ok(self.range.with_5_14(|range| op(sub, range, self.seq)))
-                }
+                V5_14 => self.call_5_14(sub, &*ops.cast()),
                 V7_1 => self.call_7_1(sub, &*ops.cast()),
                 _ => {
                     let op = (*ops).invalidate.ok_or(NoSuchOp)?;
@@ -66,6 +114,18 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+    }
+
+    #[cold]
+    unsafe fn call_5_14(
+        &self,
+        sub: *mut Sub,
+        ops: &mmu_interval_notifier_ops_5_14,
+    ) -> Result<bool, NoSuchOp> {
+        let op = ops.invalidate.ok_or(NoSuchOp)?;
+        // SAFETY: The caller's promise.
+        let call = |range| unsafe { op(sub, range, self.seq) };
+        Ok(self.range.with_5_14(call))
     }
 
     #[cold]

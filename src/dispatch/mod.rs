@@ -19,7 +19,7 @@
 mod interval;
 mod notifier;
 
-pub use interval::{NoSuchOp, Pass, has_finish_for_start};
+pub use interval::{NoSuchOp, Ops, Pass, has_finish_for_start};
 pub use notifier::{NotifierOps, range_end, range_start};
 
 use core::ffi::c_ulong;
@@ -41,10 +41,13 @@ impl Abi {
     /// The layout with this number; the reference's for a number that none has.
     #[inline]
     pub fn from_number(number: u8) -> Self {
-        [V5_14, V6_3, V6_6, V6_10, V7_1]
-            .into_iter()
-            .find(|abi| abi.number() == number)
-            .unwrap_or(REFERENCE)
+        match number {
+            1 => V5_14,
+            2 => V6_3,
+            4 => V6_10,
+            5 => V7_1,
+            _ => REFERENCE,
+        }
     }
 
     /// 1 to 5: fits into three bits.

@@ -37,16 +37,16 @@ impl Index {
         self.height.load(Relaxed) + 2
     }
 
-    /// Puts `interval` behind all whose start is not greater, with a `mark` that is not 0.
+    /// Puts `interval` behind all whose start is not greater, with a `mark` that is neither 0 nor its address.
     ///
     /// # Safety
     /// Inside a change. `interval` is valid until it is removed, in no index, and its `start` and `last` are set. `nodes` are
     /// this index's, and have as many as it may need.
     // SPEC: RS-2 DV-12
-    pub unsafe fn insert(&self, nodes: &mut Nodes, interval: *mut Interval, mark: u8) {
+    pub unsafe fn insert(&self, nodes: &mut Nodes, interval: *mut Interval, mark: u64) {
         // SAFETY: The caller's promise.
         let entry = unsafe {
-            (*interval).rb.__rb_parent_color = mark.into();
+            (*interval).rb.__rb_parent_color = mark;
             Entry {
                 start: (*interval).start,
                 last: (*interval).last,
@@ -56,10 +56,16 @@ impl Index {
         let Some(leaf) = self.leaf_for(&entry) else {
             let root = nodes.take();
             // SAFETY: Fresh from `nodes`.
-            unsafe { adopt_alone(root, entry, ptr::null_mut(), 0) };
+            unsafe {
+                (*root).mark.store(mark, Relaxed);
+                adopt_alone(root, entry, ptr::null_mut(), 0);
+            }
             self.root.store(root, Relaxed);
             return;
         };
+        if leaf.mark.load(Relaxed) != mark {
+            leaf.mark.store(0, Relaxed);
+        }
         let at = leaf.not_after(entry.start);
         self.put(nodes, leaf, at, entry, 0);
     }
@@ -95,8 +101,8 @@ impl Index {
         let parent = node.parent.load(Relaxed);
         // SAFETY: Fresh from `nodes`.
         let right = unsafe {
-            (*right).len.store(0, Relaxed);
             (*right).parent.store(parent, Relaxed);
+            (*right).mark.store(node.mark.load(Relaxed), Relaxed);
             &*right
         };
         // Intervals that come in ascending order leave full nodes behind.
@@ -104,7 +110,7 @@ impl Index {
         for i in keep..FANOUT {
             move_entry(node.get(i), right, i - keep, level);
         }
-        node.len.store(keep, Relaxed);
+        node.cut(keep);
         let (half, at) = if at < keep || (at == keep && at < FANOUT) {
             (node, at)
         } else {
@@ -147,8 +153,7 @@ impl Index {
         assert!(at < FANOUT, "an interval knows its leaf");
         let was = leaf.get(at);
         leaf.close(at);
-        let first_moved = at == 0;
-        if leaf.len() >= FEW && !first_moved && leaf.reaches(was.last) {
+        if leaf.len() >= FEW && leaf.reaching(was.last) != 0 {
             return;
         }
         self.shrink(nodes, leaf, 0);
@@ -168,11 +173,11 @@ impl Index {
         } else if node.len() < FEW && merge(nodes, parent, at, level) {
             // Two entries of the parent have become one.
         } else {
-            let (was, is) = (parent.get(at), node.summary());
-            parent.set(at, is);
-            if is.start == was.start && is.last == was.last {
+            let last = node.greatest_last();
+            if parent.last[at].load(Relaxed) == last {
                 return;
             }
+            parent.last[at].store(last, Relaxed);
         }
         self.shrink(nodes, parent, level + 1);
     }
@@ -216,6 +221,9 @@ fn merge(nodes: &mut Nodes, parent: &Node, at: usize, level: usize) -> bool {
     let (left, right) = (child(left_at), child(left_at + 1));
     for i in 0..right.len() {
         move_entry(right.get(i), left, left.len(), level);
+    }
+    if left.mark.load(Relaxed) != right.mark.load(Relaxed) {
+        left.mark.store(0, Relaxed);
     }
     parent.set(left_at, left.summary());
     parent.close(left_at + 1);

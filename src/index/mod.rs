@@ -4,20 +4,21 @@
 //! `interval_tree_node` that is in the tree: `__rb_parent_color` is the interval's mark, `rb_left` its leaf, and `rb_right` is
 //! left to the owner of the interval. `start` and `last` are set before an interval is inserted and do not change while it is in.
 //!
-//! Four verbs: insert, remove, first overlap, next overlap. Order is ascending start; equal starts stand in insertion order.
+//! Four verbs: insert, remove, first overlaps, next overlaps. Order is ascending start; equal starts stand in insertion order.
 //!
-//! Each entry of an inner node knows the first `start` and the greatest `last` below it. The first overlap is found on one path:
-//! the first child that reaches the range holds it, or nobody does, for if all that reach the range there start behind it, so
-//! does everything that follows. A search that finds nothing touches no interval, and one that does, only that one.
+//! Each entry of an inner node knows a bound of the `start`s and the greatest `last` below it. The first overlap is found on one
+//! path: the first child that reaches the range holds it, or nobody does, for if all that reach the range there start behind it,
+//! so does everything that follows. Searches touch no interval; what they find comes leaf by leaf, as runs.
 //!
 //! Readers and writers. One writer at a time, under the owner's lock; it brackets each change by [`Index::begin_change`] and
 //! [`Index::end_change`], which make `version` odd and even again. Readers need no lock: they take the version, search, and
 //! see by the version whether what they saw was one tree (a sequence lock). Nodes stay nodes for ever, so a reader may be
 //! wherever it likes; before it follows a pointer it makes sure that the pointer is of its version. A reader who knows that
-//! no change can begin may walk on with [`Cursor::next`].
+//! no change can begin may walk on with [`Run::next`].
 //!
 //! Invariants
-//! * In a node: starts ascend; `len` is at least 1; `last` and `start` of an entry are those of what is below it.
+//! * In a node: starts ascend; `len` is at least 1. `last` of an entry is the greatest below it; its `start` is not above
+//!   those below it, and not below those of the entry before it.
 //! * The leaf of an interval, and the parent of a node, are where it stands.
 //! * An interval in the tree never reads as "empty", which is its own address in `__rb_parent_color`; one that was removed does
 //!   not either (IR-9).
@@ -34,6 +35,7 @@
 mod change;
 mod node;
 mod nodes;
+mod vector;
 
 pub use nodes::{Nodes, Supply, Wanted};
 
@@ -42,7 +44,7 @@ use core::ptr::{self, NonNull};
 
 use crate::abi::types::interval_tree_node as Interval;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence::fence};
-use node::Node;
+use node::{FANOUT, Node};
 
 /// Nodes above a leaf from which on a tree, with its intervals, will hardly be in the nearest caches: what will be read is
 /// fetched ahead, all at a time, not each when the one before it is there.
@@ -68,11 +70,12 @@ pub struct Version(u64);
 #[derive(Clone, Copy, Debug)]
 pub struct Changed;
 
-/// Where an interval stands in the tree.
+/// Intervals in order, all in one leaf of the tree.
 #[derive(Clone, Copy, Debug)]
-pub struct Cursor {
+pub struct Run {
     leaf: NonNull<Node>,
-    at: usize,
+    /// A bit for the place of each.
+    places: u32,
 }
 
 impl Version {
@@ -97,9 +100,19 @@ pub unsafe fn clear(interval: *mut Interval) {
 /// # Safety
 /// `interval` is in an index.
 #[inline]
-pub unsafe fn mark(interval: *const Interval) -> u8 {
+pub unsafe fn mark(interval: *const Interval) -> u64 {
     // SAFETY: The caller's promise.
-    unsafe { (*interval).rb.__rb_parent_color as u8 }
+    unsafe { (*interval).rb.__rb_parent_color }
+}
+
+/// Has the processor fetch the leaf of `interval`, which is about to be removed, if it is in an index.
+///
+/// # Safety
+/// `interval` is valid.
+#[inline]
+pub unsafe fn prefetch_leaf(interval: *const Interval) {
+    // SAFETY: The caller's promise. Any address may be fetched.
+    node::prefetch(unsafe { (*interval).rb.rb_left }.cast());
 }
 
 impl Default for Index {
@@ -149,7 +162,7 @@ impl Index {
         self.version.load(Ordering::Relaxed) & !1 == version.0
     }
 
-    /// The first interval, in order, that intersects the closed interval `[start, last]`. The answer is worth something only if
+    /// The first intervals, in order, that intersect the closed interval `[start, last]`. The answer is worth something only if
     /// the index [`is_still`](Index::is_still) `version` afterwards.
     ///
     /// # Errors
@@ -160,120 +173,170 @@ impl Index {
         version: Version,
         start: c_ulong,
         last: c_ulong,
-    ) -> Result<Option<Cursor>, Changed> {
-        // ORDERING: Relaxed, both: the version orders them.
-        let mut node = self.root.load(Ordering::Relaxed).cast_const();
+    ) -> Result<Option<Run>, Changed> {
+        // ORDERING: Relaxed, all: the version orders them.
+        let root = self.root.load(Ordering::Relaxed).cast_const();
         let height = self.height.load(Ordering::Relaxed);
-        let mut level = height;
-        loop {
+        if !self.is_still(version) {
+            return Err(Changed);
+        }
+        // SAFETY: NULL, or a node of this version; nodes stay valid as long as the index.
+        let Some(mut node) = (unsafe { root.as_ref() }) else {
+            return Ok(None);
+        };
+        for level in (0..height).rev() {
+            let reaching = node.reaching(start);
+            if reaching == 0 {
+                return Ok(None);
+            }
+            let at = reaching.trailing_zeros() as usize % FANOUT;
+            let below: *const Node = node.entry[at].load(Ordering::Relaxed).cast();
+            if height >= LARGE {
+                prefetch_below(node, level, reaching, last);
+            }
             if !self.is_still(version) {
                 return Err(Changed);
             }
-            if height >= LARGE {
-                node::prefetch(node);
-            }
-            // SAFETY: The pointer was one of this version, and nodes stay valid as long as the index.
-            let Some(known) = (unsafe { node.as_ref() }) else {
-                return Ok(None);
-            };
-            let at = known.first_reaching(0, start);
-            // ORDERING: Relaxed: the version orders it.
-            if at >= known.len() || known.start[at].load(Ordering::Relaxed) > last {
-                return Ok(None);
-            }
-            if level == 0 {
-                if height >= LARGE {
-                    known.prefetch_intervals(at, last);
-                }
-                return Ok(Some(known.cursor(at)));
-            }
-            level -= 1;
-            // ORDERING: Relaxed: as above.
-            node = known.entry[at].load(Ordering::Relaxed).cast_const().cast();
+            // SAFETY: The pointer is one of this version: an entry of an inner node is a node.
+            node = unsafe { &*below };
         }
+        Ok(Run::new(node, u32::MAX, start, last))
+    }
+
+    /// Will intervals hardly be in the nearest caches?
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        // ORDERING: Relaxed: a guess.
+        self.height.load(Ordering::Relaxed) >= LARGE
     }
 
     /// As [`Index::first`], for a caller who knows that the index does not change meanwhile.
-    pub fn first_unchanging(&self, start: c_ulong, last: c_ulong) -> Option<Cursor> {
+    pub fn first_unchanging(&self, start: c_ulong, last: c_ulong) -> Option<Run> {
         // ORDERING: Relaxed: no change can begin, and what came before is ordered by how the caller knows.
         let version = Version(self.version.load(Ordering::Relaxed));
         self.first(version, start, last).ok().flatten()
     }
 }
 
-impl Cursor {
-    /// The interval.
-    ///
-    /// # Safety
-    /// The index has not changed since the cursor was found.
-    #[inline]
-    pub unsafe fn interval(self) -> *mut Interval {
-        // SAFETY: The caller's promise.
-        // ORDERING: Relaxed: as in the module comment.
-        unsafe {
-            self.leaf.as_ref().entry[self.at]
-                .load(Ordering::Relaxed)
-                .cast()
-        }
+/// Has the processor fetch what a search will read below `node`, `level` levels above the leaves, all at a time: of two leaves, if
+/// it may go on in a second one.
+#[inline]
+fn prefetch_below(node: &Node, level: usize, reaching: u32, last: c_ulong) {
+    // ORDERING: Relaxed: as in `first`; anything may be fetched.
+    let child = |at: u32| node.entry[at as usize % FANOUT].load(Ordering::Relaxed);
+    let first = child(reaching.trailing_zeros()).cast_const().cast();
+    if level > 0 {
+        node::prefetch_entries(first);
+        return;
     }
-
-    /// The interval that follows, in order, among those that intersect `[start, last]`.
-    ///
-    /// # Safety
-    /// As for `interval`.
-    #[inline]
-    pub unsafe fn next(self, start: c_ulong, last: c_ulong) -> Option<Self> {
-        // SAFETY: The caller's promise: nodes of one tree.
-        let leaf = unsafe { self.leaf.as_ref() };
-        let mut at = self.at + 1;
-        // Mostly it is the next one.
-        // ORDERING: Relaxed: as in the module comment.
-        if at < leaf.len() && leaf.last[at].load(Ordering::Relaxed) < start {
-            at = leaf.first_reaching(at + 1, start);
-        }
-        if at < leaf.len() {
-            // ORDERING: Relaxed: as in the module comment.
-            let overlaps = leaf.start[at].load(Ordering::Relaxed) <= last;
-            return overlaps.then_some(Self { at, ..self });
-        }
-        // SAFETY: As above.
-        unsafe { next_leaf(leaf, start, last) }
+    node::prefetch(first);
+    let others = reaching & (reaching - 1) & node.starting_by(last);
+    if others != 0 {
+        node::prefetch(child(others.trailing_zeros()).cast_const().cast());
     }
 }
 
-/// The first interval behind `leaf` that intersects `[start, last]`.
-#[cold]
-unsafe fn next_leaf(leaf: &Node, start: c_ulong, last: c_ulong) -> Option<Cursor> {
+impl Run {
+    /// What intersects `[start, last]` among `places` of `leaf`, if anything does.
+    #[inline(always)]
+    fn new(leaf: &Node, places: u32, start: c_ulong, last: c_ulong) -> Option<Self> {
+        let reaching = leaf.reaching(start) & places;
+        let first = reaching.trailing_zeros() as usize;
+        // ORDERING: Relaxed: as in the module comment.
+        if reaching == 0 || leaf.start[first % FANOUT].load(Ordering::Relaxed) > last {
+            return None;
+        }
+        Some(Self {
+            leaf: leaf.into(),
+            places: reaching & leaf.starting_by(last),
+        })
+    }
+
+    /// The mark that all intervals of the leaf have, or 0.
+    ///
+    /// # Safety
+    /// The index has not changed since the run was found.
+    #[inline]
+    pub unsafe fn mark(&self) -> u64 {
+        // SAFETY: The caller's promise.
+        // ORDERING: Relaxed: as in the module comment.
+        unsafe { self.leaf.as_ref() }.mark.load(Ordering::Relaxed)
+    }
+
+    /// Takes the first interval out of the run.
+    ///
+    /// # Safety
+    /// As for `mark`.
+    #[inline(always)]
+    pub unsafe fn pop(&mut self) -> Option<*mut Interval> {
+        if self.places == 0 {
+            return None;
+        }
+        let at = self.places.trailing_zeros() as usize % FANOUT;
+        self.places &= self.places - 1;
+        // SAFETY: The caller's promise.
+        // ORDERING: Relaxed: as in the module comment.
+        let interval = unsafe { self.leaf.as_ref() }.entry[at].load(Ordering::Relaxed);
+        Some(interval.cast())
+    }
+
+    /// The intervals that follow the leaf's, in order, among those that intersect `[start, last]`.
+    ///
+    /// # Safety
+    /// As for `mark`.
+    #[inline]
+    pub unsafe fn next(&self, start: c_ulong, last: c_ulong) -> Option<Self> {
+        // SAFETY: The caller's promise: nodes of one tree.
+        let leaf = unsafe { self.leaf.as_ref() };
+        // ORDERING: Relaxed: as in the module comment.
+        let end = leaf.start[(leaf.len() - 1) % FANOUT].load(Ordering::Relaxed);
+        if end > last {
+            return None;
+        }
+        // SAFETY: As above.
+        unsafe { next_run(leaf, start, last) }
+    }
+
+    /// Has the processor fetch what `offset` bytes from the begin of each interval is: their owner is about to be called.
+    #[inline]
+    pub fn prefetch(mut self, offset: usize) {
+        // SAFETY: Whatever is there in place of an interval may be fetched.
+        while let Some(interval) = unsafe { self.pop() } {
+            node::fetch(interval.wrapping_byte_add(offset).cast());
+        }
+    }
+}
+
+/// The first intervals behind `leaf` that intersect `[start, last]`.
+#[inline(never)]
+unsafe fn next_run(leaf: &Node, start: c_ulong, last: c_ulong) -> Option<Run> {
     let mut below = ptr::from_ref(leaf);
     let mut level = 0;
     // SAFETY: The caller passes a leaf of a tree that does not change: its ancestors are valid.
     unsafe {
         // Up, to the first ancestor that has something further right that reaches the range.
-        let (mut node, mut at) = loop {
+        let (mut node, mut places) = loop {
             // ORDERING: Relaxed, here and below: as in the module comment.
             let parent = (*below).parent.load(Ordering::Relaxed).as_ref()?;
             level += 1;
-            let own = parent.place_of(below.cast())?;
-            let at = parent.first_reaching(own + 1, start);
-            if at < parent.len() {
-                break (parent, at);
+            let behind = vector::ALL << parent.place_of(below.cast())? << 1;
+            let places = parent.reaching(start) & behind;
+            if places != 0 {
+                break (parent, places);
             }
             below = parent;
         };
         // Down again, always to the first child that reaches it.
-        loop {
+        while level > 0 {
+            let at = places.trailing_zeros() as usize % FANOUT;
             if node.start[at].load(Ordering::Relaxed) > last {
                 return None;
             }
-            if level == 0 {
-                node.prefetch_intervals(at, last);
-                return Some(node.cursor(at));
-            }
             level -= 1;
             node = &*node.entry[at].load(Ordering::Relaxed).cast::<Node>();
-            node::prefetch(node);
-            at = node.first_reaching(0, start);
+            places = node.reaching(start);
         }
+        Run::new(node, places, start, last)
     }
 }
 

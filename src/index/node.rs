@@ -2,12 +2,14 @@
 //!
 //! Every field is an atomic that is loaded and stored with Relaxed: a reader may look while a writer writes, and finds out by
 //! the index's version that what it read is worth nothing. The memory of a node stays one for as long as the index lives.
+//!
+//! Where a node in a tree has no entry, its `last` is 0: a search need not know how many there are.
 
 use core::ffi::c_void;
 use core::mem::offset_of;
 use core::ptr;
 
-use super::Cursor;
+use super::vector;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Entries in a node: two cache lines of each array. In a model as few as make a tree.
@@ -30,6 +32,8 @@ pub(super) struct Node {
     pub(super) len: AtomicUsize,
     /// The node above; of a node that is in no tree: the next such.
     pub(super) parent: AtomicPtr<Node>,
+    /// Of a leaf: the mark that all of its intervals have; 0: they have different ones.
+    pub(super) mark: AtomicU64,
 }
 
 const _: () = assert!(cfg!(loom) || size_of::<Node>() == 448);
@@ -49,6 +53,7 @@ impl Node {
         self.len.load(Relaxed)
     }
 
+    #[inline]
     pub(super) fn get(&self, at: usize) -> Entry {
         Entry {
             start: self.start[at].load(Relaxed),
@@ -57,6 +62,7 @@ impl Node {
         }
     }
 
+    #[inline]
     pub(super) fn set(&self, at: usize, entry: Entry) {
         self.start[at].store(entry.start, Relaxed);
         self.last[at].store(entry.last, Relaxed);
@@ -64,66 +70,60 @@ impl Node {
     }
 
     /// Puts `entry` at `at` of a node that has room; what stands there and behind moves up.
+    #[inline]
     pub(super) fn open(&self, at: usize, entry: Entry) {
         let len = self.len();
-        for pair in self.start[at..=len].windows(2).rev() {
-            pair[1].store(pair[0].load(Relaxed), Relaxed);
-        }
-        for pair in self.last[at..=len].windows(2).rev() {
-            pair[1].store(pair[0].load(Relaxed), Relaxed);
-        }
-        for pair in self.entry[at..=len].windows(2).rev() {
-            pair[1].store(pair[0].load(Relaxed), Relaxed);
+        if !vector::move_up(self, at) {
+            for place in (at..len).rev() {
+                self.set(place + 1, self.get(place));
+            }
         }
         self.set(at, entry);
         self.len.store(len + 1, Relaxed);
     }
 
     /// Takes the entry at `at` out; what stands behind moves down.
+    #[inline]
     pub(super) fn close(&self, at: usize) {
-        let len = self.len();
-        for pair in self.start[at..len].windows(2) {
-            pair[0].store(pair[1].load(Relaxed), Relaxed);
+        let len = self.len() - 1;
+        if !vector::move_down(self, at) {
+            for place in at..len {
+                self.set(place, self.get(place + 1));
+            }
         }
-        for pair in self.last[at..len].windows(2) {
-            pair[0].store(pair[1].load(Relaxed), Relaxed);
+        self.cut(len);
+    }
+
+    /// Leaves the first `len` entries.
+    pub(super) fn cut(&self, len: usize) {
+        for last in &self.last[len..self.len()] {
+            last.store(0, Relaxed);
         }
-        for pair in self.entry[at..len].windows(2) {
-            pair[0].store(pair[1].load(Relaxed), Relaxed);
-        }
-        self.len.store(len - 1, Relaxed);
+        self.len.store(len, Relaxed);
     }
 
     /// Where `what` stands.
+    #[inline]
     pub(super) fn place_of(&self, what: *const c_void) -> Option<usize> {
-        let mut entries = self.entry[..self.len()].iter();
+        let len = self.len();
+        if let Some(equal) = vector::equal(&self.entry, what) {
+            let place = equal.trailing_zeros() as usize;
+            return (place < len).then_some(place);
+        }
+        let mut entries = self.entry[..len].iter();
         entries.position(|entry| ptr::eq(entry.load(Relaxed), what))
     }
 
     /// Entries that start at or before `start`.
+    #[inline]
     pub(super) fn not_after(&self, start: u64) -> usize {
-        let len = self.len().min(FANOUT);
-        let behind = start.checked_add(1);
-        if let Some(below) = behind.and_then(|behind| below(&self.start, behind)) {
-            return (below.trailing_ones() as usize).min(len);
-        }
-        let mut starts = self.start[..len].iter();
-        starts
-            .position(|other| other.load(Relaxed) > start)
-            .unwrap_or(len)
+        (self.starting_by(start).trailing_ones() as usize).min(self.len())
     }
 
     /// The greatest `last`.
     pub(super) fn greatest_last(&self) -> u64 {
         let lasts = self.last[..self.len()].iter();
         lasts.map(|last| last.load(Relaxed)).max().unwrap_or(0)
-    }
-
-    /// Does something reach as far as `last`? Looks at the last entry first: of intervals that do not overlap it reaches
-    /// furthest.
-    pub(super) fn reaches(&self, last: u64) -> bool {
-        let lasts = self.last[..self.len()].iter();
-        lasts.rev().any(|other| other.load(Relaxed) >= last)
     }
 
     /// What the node above knows of this one.
@@ -135,51 +135,50 @@ impl Node {
         }
     }
 
-    /// The first place from `from` on whose `last` is not below `start`; `FANOUT` or `len` if there is none.
-    #[inline]
-    pub(super) fn first_reaching(&self, from: usize, start: u64) -> usize {
-        let len = self.len().min(FANOUT);
-        if let Some(below) = below(&self.last, start) {
-            let reaching = !below >> from << from;
-            return (reaching.trailing_zeros() as usize).min(len);
+    /// One bit for each entry whose `last` is not below `start`.
+    #[inline(always)]
+    pub(super) fn reaching(&self, start: u64) -> u32 {
+        let reaching = vector::not_below(&self.last, start)
+            .unwrap_or_else(|| mask(&self.last, |last| last >= start));
+        if start == 0 {
+            // Where there is no entry, 0 is not below it either.
+            reaching & !(vector::ALL << self.len().min(FANOUT))
+        } else {
+            reaching
         }
-        let reaches = |at: &usize| self.last[*at].load(Relaxed) >= start;
-        (from..len).find(reaches).unwrap_or(len)
+    }
+
+    /// One bit for each entry that starts at or before `last`; other bits may be anything.
+    #[inline(always)]
+    pub(super) fn starting_by(&self, last: u64) -> u32 {
+        vector::not_above(&self.start, last)
+            .unwrap_or_else(|| mask(&self.start, |start| start <= last))
     }
 }
 
-impl Node {
-    /// The place `at` of a leaf.
-    #[inline]
-    pub(super) fn cursor(&self, at: usize) -> Cursor {
-        let leaf = self.into();
-        Cursor { leaf, at }
-    }
-
-    /// Has the processor fetch the intervals, from `at` on, that begin by `last`: their owner is about to be called.
-    #[inline]
-    pub(super) fn prefetch_intervals(&self, at: usize, last: u64) {
-        if cfg!(loom) {
-            // Loads are steps of a model.
-            return;
-        }
-        for (start, entry) in self.start.iter().zip(&self.entry).skip(at) {
-            if start.load(Relaxed) > last {
-                break;
-            }
-            let interval = entry.load(Relaxed);
-            fetch(interval);
-            fetch(interval.wrapping_byte_add(LINE));
-        }
-    }
+/// One bit for each of `words` that is as wanted.
+#[inline]
+fn mask(words: &[AtomicU64; FANOUT], is_wanted: impl Fn(u64) -> bool) -> u32 {
+    let bits = (0..).zip(words);
+    bits.fold(0, |mask, (bit, word)| {
+        mask | u32::from(is_wanted(word.load(Relaxed))) << bit
+    })
 }
 
-/// Has the processor fetch what will be read of `node` while it waits for the lasts, which are read first. Any address will do.
+/// Has the processor fetch all of `node`, or what may be one.
 #[inline]
 pub(super) fn prefetch(node: *const Node) {
-    for line in offset_of!(Node, start) / LINE..size_of::<Node>() / LINE {
+    for line in 0..size_of::<Node>() / LINE {
         fetch(node.wrapping_byte_add(line * LINE).cast());
     }
+}
+
+/// Has the processor fetch what a search reads of an inner node besides the lasts, which it reads at once.
+#[inline]
+pub(super) fn prefetch_entries(node: *const Node) {
+    let entries = node.wrapping_byte_add(offset_of!(Node, entry));
+    fetch(entries.cast());
+    fetch(entries.wrapping_byte_add(LINE).cast());
 }
 
 /// Has the processor fetch the cache line of `address`, which may be any.
@@ -193,70 +192,4 @@ pub(super) fn fetch(address: *const c_void) {
     }
     #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
     let _ = address;
-}
-
-/// One bit for each of `words` that is below `bound`, if the processor can compare many at a time.
-#[inline]
-fn below(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    if std::is_x86_feature_detected!("avx2") {
-        // SAFETY: The processor has AVX2.
-        return Some(unsafe { below_avx2(words, bound) });
-    }
-    let _ = (words, bound);
-    None
-}
-
-/// [`below`].
-///
-/// In assembly because these are 16 relaxed atomic loads, which Rust has no other way to make four at a time: x86-64 loads
-/// aligned words of a vector one by one or together, but none of them in part.
-///
-/// # Safety
-/// The processor has AVX2.
-#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-#[inline]
-unsafe fn below_avx2(words: &[AtomicU64; FANOUT], bound: u64) -> u32 {
-    let (mut below, mut a, mut b, mut c): (u32, u32, u32, u32);
-    // SAFETY: Reads the 128 bytes of `words`, which are aligned to 32.
-    unsafe {
-        core::arch::asm!(
-            // Unsigned comparison: both sides with the sign bit turned over.
-            "vpcmpeqd ymm0, ymm0, ymm0",
-            "vpsllq ymm0, ymm0, 63",
-            "vmovq xmm1, {bound}",
-            "vpbroadcastq ymm1, xmm1",
-            "vpxor ymm1, ymm1, ymm0",
-            "vpxor ymm2, ymm0, ymmword ptr [{words}]",
-            "vpxor ymm3, ymm0, ymmword ptr [{words} + 32]",
-            "vpxor ymm4, ymm0, ymmword ptr [{words} + 64]",
-            "vpxor ymm5, ymm0, ymmword ptr [{words} + 96]",
-            "vpcmpgtq ymm2, ymm1, ymm2",
-            "vpcmpgtq ymm3, ymm1, ymm3",
-            "vpcmpgtq ymm4, ymm1, ymm4",
-            "vpcmpgtq ymm5, ymm1, ymm5",
-            "vmovmskpd {below:e}, ymm2",
-            "vmovmskpd {a:e}, ymm3",
-            "vmovmskpd {b:e}, ymm4",
-            "vmovmskpd {c:e}, ymm5",
-            "vzeroupper",
-            words = in(reg) words.as_ptr(),
-            bound = in(reg) bound,
-            // vzeroupper: all vector registers.
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            below = out(reg) below,
-            a = out(reg) a,
-            b = out(reg) b,
-            c = out(reg) c,
-            options(nostack, readonly, preserves_flags),
-        );
-    }
-    a <<= 4;
-    b <<= 8;
-    c <<= 12;
-    below |= a | b | c;
-    below
 }

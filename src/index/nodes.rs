@@ -129,16 +129,22 @@ impl Nodes {
         }
     }
 
-    /// A node for the tree. It was promised, or [`Nodes::has`] has seen it.
+    /// A node for the tree, without entries. It was promised, or [`Nodes::has`] has seen it.
     pub(super) fn take(&mut self) -> *mut Node {
         self.spare -= 1;
-        if self.free.is_null() {
-            return self.take_fresh();
-        }
-        let node = self.free;
+        let node = if self.free.is_null() {
+            self.take_fresh()
+        } else {
+            self.free
+        };
         // SAFETY: Free nodes are ours.
         // ORDERING: Relaxed: under the owner's lock.
-        self.free = unsafe { (*node).parent.load(Relaxed) };
+        unsafe {
+            if node == self.free {
+                self.free = (*node).parent.load(Relaxed);
+            }
+            (*node).cut(0);
+        }
         node
     }
 

@@ -40,6 +40,11 @@ fn bounds(node: *mut Interval) -> (c_ulong, c_ulong) {
     unsafe { ((*node).start, (*node).last) }
 }
 
+/// Most have the same one.
+fn mark_of((start, last): (c_ulong, c_ulong)) -> u64 {
+    if (start ^ last) % 50 == 0 { 8 } else { 3 }
+}
+
 /// An index with its nodes, as its owner has them.
 struct Owner {
     index: Index,
@@ -60,7 +65,10 @@ impl Owner {
         }
         self.index.begin_change();
         // SAFETY: New, and kept until removed.
-        unsafe { self.index.insert(&mut self.nodes, interval, 3) };
+        unsafe {
+            self.index
+                .insert(&mut self.nodes, interval, mark_of(bounds(interval)))
+        };
         self.index.end_change();
     }
 
@@ -79,15 +87,20 @@ impl Owner {
 
     fn overlaps(&self, start: c_ulong, last: c_ulong) -> Vec<*mut Interval> {
         let mut found = Vec::new();
-        let mut at = self.index.first_unchanging(start, last);
-        while let Some(cursor) = at {
+        let mut next = self.index.first_unchanging(start, last);
+        while let Some(mut run) = next {
             // SAFETY: The index does not change.
-            let interval = unsafe { cursor.interval() };
-            found.push(interval);
-            // SAFETY: In the index.
-            assert_eq!(unsafe { mark(interval) }, 3);
-            // SAFETY: The index does not change.
-            at = unsafe { cursor.next(start, last) };
+            next = unsafe { run.next(start, last) };
+            // SAFETY: As above.
+            let common = unsafe { run.mark() };
+            // SAFETY: As above.
+            while let Some(interval) = unsafe { run.pop() } {
+                found.push(interval);
+                // SAFETY: In the index.
+                let own = unsafe { mark(interval) };
+                assert!([own, 0].contains(&common));
+                assert_eq!(own, mark_of(bounds(interval)));
+            }
         }
         found
     }

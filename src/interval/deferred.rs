@@ -8,7 +8,7 @@ use core::ptr;
 
 use super::{State, Sub, node_of};
 use crate::abi::types::{LIST_POISON1, LIST_POISON2, hlist_node};
-use crate::dispatch::Abi;
+use crate::dispatch::{Abi, Ops};
 use crate::index::Index;
 
 /// Not in the index yet. Above it: a byte for the layout, then the nodes.
@@ -143,11 +143,14 @@ impl State {
                 self.deferred.remove(sub);
                 if let Place::Inserting(abi, promised) = Place::of(sub) {
                     self.nodes.redeem(promised);
-                    index.insert(&mut self.nodes, node_of(sub), abi.number());
+                    let mark = Ops::new((*sub).ops, abi).mark();
+                    index.insert(&mut self.nodes, node_of(sub), mark);
                     Place::Inserted.note(sub);
                 } else {
                     index.remove(&mut self.nodes, node_of(sub));
-                    self.members.remove(sub);
+                    if let Ok(slot) = self.members.find(sub) {
+                        self.members.remove(slot);
+                    }
                 }
             }
         }

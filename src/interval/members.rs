@@ -1,6 +1,13 @@
 //! Who is a member: a set of addresses, so that misuse is seen without reading memory that may be anything (DV-9).
 //!
-//! Open addressing with linear probing. Its tables are allocated by whoever needs a larger one, outside the owner's lock.
+//! Buckets of a cache line each. An address is in one of two buckets, the emptier one when it came; where both are full, one of
+//! those in them moves to its other one. So a look-up reads two lines and decides by no branch, and the table may be nearly
+//! full. Tables are allocated by whoever needs a larger one, outside the owner's lock.
+
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "vectors that every such processor has")
+)]
 
 use super::Sub;
 
@@ -9,19 +16,75 @@ use super::Sub;
 pub(super) struct Members {
     table: Table,
     len: usize,
+    /// A table of so many buckets was too small.
+    too_small: usize,
 }
 
-/// Slots: 0, or the address of a member. Their number is 0 or a power of two.
-pub(super) type Table = Box<[usize]>;
+/// Each slot: 0, or the address of a member.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bucket([usize; SLOTS]);
 
-const SMALLEST: usize = 8;
+const SLOTS: usize = 8;
 
-/// An empty table of `slots` slots, if there is memory for it.
-pub(super) fn new_table(slots: usize) -> Option<Table> {
+pub(super) type Table = Box<[Bucket]>;
+
+/// A slot of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    bucket: usize,
+    slot: usize,
+}
+
+/// An empty table of so many buckets, if there is memory for it.
+pub(super) fn new_table(buckets: usize) -> Option<Table> {
     let mut table = Vec::new();
-    table.try_reserve_exact(slots).ok()?;
-    table.resize(slots, 0);
+    table.try_reserve_exact(buckets).ok()?;
+    table.resize(buckets, Bucket([0; SLOTS]));
     Some(table.into_boxed_slice())
+}
+
+/// Where a member would be: its buckets. Nothing was changed since it was not found there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Absent([usize; 2]);
+
+impl Bucket {
+    /// A bit for each slot that holds `address`.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn holding(&self, address: usize) -> u32 {
+        use core::arch::x86_64::{
+            __m128i, _mm_and_si128, _mm_cmpeq_epi32, _mm_load_si128, _mm_movemask_epi8,
+            _mm_packs_epi16, _mm_packs_epi32, _mm_set1_epi64x, _mm_setzero_si128,
+            _mm_shuffle_epi32,
+        };
+        let pairs = self.0.as_ptr().cast::<__m128i>();
+        // SAFETY: SSE2, and four aligned pairs of slots.
+        unsafe {
+            let wanted = _mm_set1_epi64x(address as i64);
+            let pair = |at| {
+                let halves = _mm_cmpeq_epi32(_mm_load_si128(pairs.add(at)), wanted);
+                _mm_and_si128(halves, _mm_shuffle_epi32::<0b10_11_00_01>(halves))
+            };
+            let (low, high) = (
+                _mm_packs_epi32(pair(0), pair(1)),
+                _mm_packs_epi32(pair(2), pair(3)),
+            );
+            // Two equal halves of 16 bits for each slot, then one byte.
+            let words = _mm_packs_epi16(low, high);
+            let bytes = _mm_packs_epi16(words, _mm_setzero_si128());
+            _mm_movemask_epi8(bytes) as u32
+        }
+    }
+
+    /// A bit for each slot that holds `address`.
+    #[cfg(not(target_arch = "x86_64"))]
+    fn holding(&self, address: usize) -> u32 {
+        let slots = (0..).zip(self.0);
+        slots.fold(0, |mask, (bit, slot)| {
+            mask | u32::from(slot == address) << bit
+        })
+    }
 }
 
 impl Members {
@@ -29,6 +92,7 @@ impl Members {
         Self {
             table: Box::default(),
             len: 0,
+            too_small: 0,
         }
     }
 
@@ -36,87 +100,115 @@ impl Members {
         self.len == 0
     }
 
-    /// Is there room for one more? If not: how many slots [`Members::move_to`] wants.
-    pub(super) fn has_room(&self) -> Result<(), usize> {
-        if self.len < self.table.len() / 8 * 7 {
-            Ok(())
-        } else {
-            Err((self.table.len() * 2).max(SMALLEST))
+    /// A slot for what was not found. None: there is no room for it; [`Members::wanted`] says what to move to.
+    #[inline]
+    pub(super) fn room_for(&mut self, Absent(homes): Absent) -> Option<Slot> {
+        if self.table.is_empty() {
+            return None;
         }
+        let [one, other] = homes.map(|bucket| (self.table[bucket].holding(0), bucket));
+        // Slots are filled from the first one on, so the greater mask is that of the emptier bucket, but for holes.
+        let (free, bucket) = one.max(other);
+        if free == 0 {
+            return self.make_room(homes);
+        }
+        let slot = free.trailing_zeros() as usize;
+        Some(Slot { bucket, slot })
     }
 
-    /// Moves to a table that has more slots. Returns the other one, to be dropped without the lock.
+    /// Moves one of those in the full `buckets` to its other bucket.
+    #[cold]
+    fn make_room(&mut self, buckets: [usize; 2]) -> Option<Slot> {
+        for bucket in buckets {
+            for slot in 0..SLOTS {
+                let address = self.table[bucket].0[slot];
+                let [one, other] = self.homes(address);
+                let away = &mut self.table[if one == bucket { other } else { one }].0;
+                if let Some(free) = away.iter_mut().find(|slot| **slot == 0) {
+                    *free = address;
+                    self.table[bucket].0[slot] = 0;
+                    return Some(Slot { bucket, slot });
+                }
+            }
+        }
+        None
+    }
+
+    /// Buckets of the table to move to: a quarter more.
+    pub(super) fn wanted(&self) -> usize {
+        let buckets = self.table.len().max(self.too_small);
+        buckets + buckets / 4 + 1
+    }
+
+    /// Moves to a table that has more buckets. Returns the other one, to be dropped without the lock.
     pub(super) fn move_to(&mut self, table: Table) -> Table {
         if table.len() <= self.table.len() {
             return table;
         }
         let old = core::mem::replace(&mut self.table, table);
-        for address in old.iter().filter(|address| **address != 0) {
-            let at = self.find(*address);
-            self.table[at] = *address;
+        let mut members = old.iter().flat_map(|bucket| bucket.0);
+        let all_fit = members.all(|address| address == 0 || self.put(address));
+        if all_fit {
+            return old;
         }
-        old
+        // Hardly ever: their homes are in each other's way.
+        self.too_small = self.table.len();
+        core::mem::replace(&mut self.table, old)
+    }
+
+    /// Puts `address` where there is room, if there is any.
+    fn put(&mut self, address: usize) -> bool {
+        let room = self.room_for(Absent(self.homes(address)));
+        if let Some(Slot { bucket, slot }) = room {
+            self.table[bucket].0[slot] = address;
+        }
+        room.is_some()
     }
 
     /// Forgets the table of an empty set. Returns it, to be dropped without the lock.
     pub(super) fn take_table(&mut self) -> Table {
+        self.too_small = 0;
         core::mem::take(&mut self.table)
     }
 
-    pub(super) fn contains(&self, sub: *const Sub) -> bool {
-        !self.table.is_empty() && self.table[self.find(sub.addr())] != 0
+    /// Where the member `sub` is, or would be.
+    #[inline]
+    pub(super) fn find(&self, sub: *const Sub) -> Result<Slot, Absent> {
+        let homes @ [one, other] = self.homes(sub.addr());
+        if self.table.is_empty() {
+            return Err(Absent(homes));
+        }
+        let holding = self.table[one].holding(sub.addr());
+        let both = holding | self.table[other].holding(sub.addr());
+        if both == 0 {
+            return Err(Absent(homes));
+        }
+        Ok(Slot {
+            bucket: if holding == 0 { other } else { one },
+            slot: both.trailing_zeros() as usize,
+        })
     }
 
-    /// Adds one that is not in the set, for which there is room.
-    pub(super) fn insert(&mut self, sub: *const Sub) {
-        let at = self.find(sub.addr());
-        self.table[at] = sub.addr();
+    /// Adds one that is not in the set, in the slot that [`Members::room_for`] has found.
+    pub(super) fn insert(&mut self, sub: *const Sub, Slot { bucket, slot }: Slot) {
+        self.table[bucket].0[slot] = sub.addr();
         self.len += 1;
     }
 
-    /// Says whether it was in the set.
-    pub(super) fn remove(&mut self, sub: *const Sub) -> bool {
-        if !self.contains(sub) {
-            return false;
-        }
-        let mut hole = self.find(sub.addr());
+    /// Takes out what [`Members::find`] has found, with no change since.
+    pub(super) fn remove(&mut self, Slot { bucket, slot }: Slot) {
+        self.table[bucket].0[slot] = 0;
         self.len -= 1;
-        // What follows without a gap moves up, where it is still found from its own place.
-        let mask = self.table.len() - 1;
-        let mut at = hole;
-        loop {
-            at = (at + 1) & mask;
-            let address = self.table[at];
-            if address == 0 {
-                break;
-            }
-            let (from_home, from_hole) = (
-                at.wrapping_sub(self.home(address)) & mask,
-                at.wrapping_sub(hole) & mask,
-            );
-            if from_home >= from_hole {
-                self.table[hole] = address;
-                hole = at;
-            }
-        }
-        self.table[hole] = 0;
-        true
     }
 
-    /// The slot of `address`, or the empty one where it belongs. There is always an empty one.
-    fn find(&self, address: usize) -> usize {
-        let mask = self.table.len() - 1;
-        let mut at = self.home(address);
-        while self.table[at] != 0 && self.table[at] != address {
-            at = (at + 1) & mask;
-        }
-        at
-    }
-
-    /// Where the search for `address` begins: the upper bits of a product are well mixed.
-    fn home(&self, address: usize) -> usize {
-        let mixed = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as usize & (self.table.len() - 1)
+    /// The two buckets where `address` may be. Mixed twice: objects lie in arrays, and one product makes their homes a pattern.
+    #[inline]
+    fn homes(&self, address: usize) -> [usize; 2] {
+        const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
+        let once = (address as u64).wrapping_mul(MIXER);
+        let mixed = (once ^ once >> 32).wrapping_mul(MIXER);
+        let buckets = self.table.len() as u128;
+        [mixed, mixed.rotate_left(32)].map(|mixed| ((u128::from(mixed) * buckets) >> 64) as usize)
     }
 }
 
@@ -129,23 +221,61 @@ mod tests {
         let mut members = Members::new();
         let mut known = std::collections::HashSet::new();
         let mut random = 88_172_645_463_325_252_u64;
-        for _ in 0..50_000 {
+        for round in 0..60_000 {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            let address = 4096 + (random % 700) as usize * 88;
+            let address = 4096 + (random % 1400) as usize * 88;
             let sub = core::ptr::without_provenance::<Sub>(address);
-            assert_eq!(members.contains(sub), known.contains(&address));
-            if random >> 40 & 1 == 0 {
-                assert_eq!(members.remove(sub), known.remove(&address));
-            } else if known.insert(address) {
-                if let Err(slots) = members.has_room() {
-                    members.move_to(new_table(slots).expect("memory"));
+            let found = members.find(sub);
+            assert_eq!(found.is_ok(), known.contains(&address));
+            // More and more of them, then fewer.
+            let wish = if round < 30_000 { 3 } else { 1 };
+            match found {
+                Ok(slot) if random >> 40 & 3 >= wish => {
+                    members.remove(slot);
+                    known.remove(&address);
                 }
-                members.insert(sub);
+                Err(_) if random >> 40 & 3 < wish => {
+                    let slot = loop {
+                        let absent = members.find(sub).expect_err("not in it");
+                        if let Some(slot) = members.room_for(absent) {
+                            break slot;
+                        }
+                        members.move_to(new_table(members.wanted()).expect("memory"));
+                    };
+                    members.insert(sub, slot);
+                    known.insert(address);
+                }
+                _ => {}
             }
         }
         assert_eq!(members.len, known.len());
-        assert!(members.table.len() <= 2048);
+        assert!(members.table.len() * SLOTS <= 1400 * 3 / 2);
+    }
+
+    /// Drivers' objects lie in arrays of any stride: the table is nearly full before it grows.
+    #[test]
+    fn a_table_is_nearly_full_before_it_grows() {
+        for stride in [88, 96, 192, 4096, 1 << 21] {
+            let mut members = Members::new();
+            for n in 1..20_000 {
+                let sub = core::ptr::without_provenance::<Sub>(0x7000_0000_0000 + n * stride);
+                let slot = loop {
+                    let absent = members.find(sub).expect_err("a new one");
+                    if let Some(slot) = members.room_for(absent) {
+                        break slot;
+                    }
+                    let slots = members.table.len() * SLOTS;
+                    assert!(
+                        members.len * 100 >= slots * 85,
+                        "{} of {slots}",
+                        members.len
+                    );
+                    members.move_to(new_table(members.wanted()).expect("memory"));
+                };
+                members.insert(sub, slot);
+            }
+        }
     }
 }

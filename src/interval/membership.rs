@@ -3,13 +3,14 @@
 use core::ffi::{CStr, c_ulong, c_void};
 
 use super::deferred::Place;
+use super::members::Slot;
 use super::{
     ATTENTION, CHANGING, Intervals, ODD, READ_BEGIN, REMOVE, State, Sub, Word, members, node_of,
     seq_of,
 };
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::mmu_interval_notifier_ops;
-use crate::dispatch::Abi;
+use crate::dispatch::{Abi, Ops};
 use crate::index::{self, Supply, Wanted};
 use crate::report::{DV_7, DV_9_INSERT, DV_9_REMOVE, Error, II_4, Result};
 use crate::sync::{LockGuard, Ordering};
@@ -48,16 +49,10 @@ impl Intervals {
     /// `new.sub` is valid until it was removed; `new.ops` as long.
     // SPEC: II-4 II-6 II-9 DV-9 DV-10
     pub unsafe fn insert(&self, new: &Insert) -> Result<()> {
-        let mut state = self.lock_with_room()?;
-        if state.members.contains(new.sub) {
-            let misuse = DV_9_INSERT
-                .broken_by(FUNCTION_OF_INSERT)
-                .about(new.sub.cast());
-            return Err(misuse.errno(libc::EINVAL).into());
-        }
+        let (mut state, slot) = self.lock_with_room(new.sub)?;
         // SAFETY: The caller gives us `new.sub`; not a member, so nobody else looks at it.
         unsafe { store_fields(new) }?;
-        state.members.insert(new.sub);
+        state.members.insert(new.sub, slot);
         // SAFETY: As above.
         let wake_readers = unsafe { self.admit(&mut state, new.sub, new.abi) };
         if wake_readers {
@@ -67,30 +62,36 @@ impl Intervals {
         Ok(())
     }
 
-    /// Takes the lock, with all the memory that an insert may need.
-    fn lock_with_room(&self) -> Result<LockGuard<'_, State>> {
+    /// Takes the lock, with all the memory that the insert of `sub`, no member yet, may need.
+    fn lock_with_room(&self, sub: *mut Sub) -> Result<(LockGuard<'_, State>, Slot)> {
         loop {
-            let state = self.state.lock();
+            let mut state = self.state.lock();
+            let Err(absent) = state.members.find(sub) else {
+                let misuse = DV_9_INSERT.broken_by(FUNCTION_OF_INSERT);
+                return Err(misuse.about(sub.cast()).errno(libc::EINVAL).into());
+            };
             let nodes = state.nodes.has(self.index.nodes_for_insert());
-            let slots = state.members.has_room();
-            if nodes.is_ok() && slots.is_ok() {
-                return Ok(state);
+            let slot = state.members.room_for(absent);
+            if let (Ok(()), Some(slot)) = (nodes, slot) {
+                return Ok((state, slot));
             }
+            let buckets = slot.is_none().then(|| state.members.wanted());
             // Without the lock: the allocator may unmap something, and be in the middle of a range then.
             drop(state);
-            self.grow(nodes.err(), slots.err())
+            self.grow(nodes.err(), buckets)
                 .ok_or(Error::Errno(libc::ENOMEM))?;
         }
     }
 
-    /// Gets memory: `nodes` for the index, `slots` for the members.
-    fn grow(&self, nodes: Option<Wanted>, slots: Option<usize>) -> Option<()> {
+    /// Gets memory: `nodes` for the index, `buckets` for the members.
+    #[cold]
+    fn grow(&self, nodes: Option<Wanted>, buckets: Option<usize>) -> Option<()> {
         let supply = match nodes {
             Some(nodes) => Some(Supply::new(nodes)?),
             None => None,
         };
-        let table = match slots {
-            Some(slots) => Some(members::new_table(slots)?),
+        let table = match buckets {
+            Some(buckets) => Some(members::new_table(buckets)?),
             None => None,
         };
         let mut state = self.state.lock();
@@ -123,8 +124,8 @@ impl Intervals {
         // SAFETY: As above. Inside a change.
         unsafe {
             Place::Inserted.note(sub);
-            self.index
-                .insert(&mut state.nodes, node_of(sub), abi.number());
+            let mark = Ops::new((*sub).ops, abi).mark();
+            self.index.insert(&mut state.nodes, node_of(sub), mark);
         }
         // SAFETY: As above.
         let wake_readers = unsafe { self.publish(sub) };
@@ -170,55 +171,45 @@ impl Intervals {
     /// DV-9: not a member. DV-7: it would wait for the callback that it is called from. Nothing is changed.
     ///
     /// # Safety
-    /// `sub`, if it is a member, is valid.
+    /// `sub` is valid.
     // SPEC: IR-2 IR-3 IR-4 IR-6 IR-8 IR-9 MO-3
     pub unsafe fn remove(&self, sub: *mut Sub, mm: *const c_void) -> Result<()> {
+        // SAFETY: The caller's promise.
+        unsafe { index::prefetch_leaf(node_of(sub)) };
         let mut state = self.state.lock();
+        let slot = state.members.find(sub).ok();
         // SAFETY: A member is valid.
-        let place = state
-            .members
-            .contains(sub)
-            .then(|| unsafe { Place::of(sub) });
-        match place {
-            None | Some(Place::Removing) => {
-                let misuse = DV_9_REMOVE.broken_by(FUNCTION_OF_REMOVE);
-                return Err(misuse.about(sub.cast()).into());
+        let member = slot.map(|slot| (slot, unsafe { Place::of(sub) }));
+        let Some((slot, place)) = member.filter(|(_, place)| *place != Place::Removing) else {
+            let misuse = DV_9_REMOVE.broken_by(FUNCTION_OF_REMOVE);
+            return Err(misuse.about(sub.cast()).into());
+        };
+        if let Place::Inserting(_, promised) = place {
+            state.nodes.redeem(promised);
+            // SAFETY: Deferred, hence a valid member.
+            unsafe { state.deferred.remove(sub) };
+        } else {
+            if self.word().is_odd() {
+                refuse_self_wait(mm, FUNCTION_OF_REMOVE)?;
             }
-            Some(Place::Inserting(_, promised)) => {
-                state.nodes.redeem(promised);
-                // SAFETY: Deferred, hence a valid member.
-                unsafe { state.deferred.remove(sub) };
-            }
-            Some(Place::Inserted) => {
-                if self.word().is_odd() {
-                    refuse_self_wait(mm, FUNCTION_OF_REMOVE)?;
-                }
+            if !self.try_begin_change() {
                 // SAFETY: A member in the index.
-                state = unsafe { self.take_out(state, sub) };
+                unsafe { self.remove_later(state, sub) };
+                return Ok(());
             }
-        }
-        // After a wait the end of the busy period has removed it already.
-        state.members.remove(sub);
-        let table = state.members.is_empty().then(|| state.members.take_table());
-        drop(state);
-        drop(table);
-        Ok(())
-    }
-
-    /// Takes a member out of the index; waits for the end of the busy period if it is frozen.
-    unsafe fn take_out<'a>(
-        &'a self,
-        mut state: LockGuard<'a, State>,
-        sub: *mut Sub,
-    ) -> LockGuard<'a, State> {
-        if self.try_begin_change() {
-            // SAFETY: The caller passes a member in the index. Inside a change.
+            // SAFETY: A member in the index. Inside a change.
             unsafe { self.index.remove(&mut state.nodes, node_of(sub)) };
             self.step(Word::changed);
             self.index.end_change();
-            return state;
         }
-        // SAFETY: As above; it is not deferred.
+        state.members.remove(slot);
+        drop_table(state);
+        Ok(())
+    }
+
+    /// Has the end of the busy period, during which the index is frozen, take a member out, and waits for it.
+    unsafe fn remove_later<'a>(&'a self, mut state: LockGuard<'a, State>, sub: *mut Sub) {
+        // SAFETY: The caller passes a member in the index; it is not deferred.
         unsafe {
             Place::Removing.note(sub);
             state.deferred.add(sub);
@@ -227,12 +218,12 @@ impl Intervals {
         while self.seq(self.word()) == seq {
             state = self.removers.wait(state, REMOVE);
         }
-        state
+        drop_table(state);
     }
 
     /// Is `sub` a member? Reads nothing of it.
     pub fn contains(&self, sub: *const Sub) -> bool {
-        self.state.lock().members.contains(sub)
+        self.state.lock().members.find(sub).is_ok()
     }
 
     /// The first and the last byte of the member that begins first, of those that reach into `[start, last]`. A member counts from
@@ -292,6 +283,14 @@ impl Intervals {
             }
         }
     }
+}
+
+/// Releases the lock. The table of a set without members is freed.
+#[inline]
+fn drop_table(mut state: LockGuard<'_, State>) {
+    let table = state.members.is_empty().then(|| state.members.take_table());
+    drop(state);
+    drop(table);
 }
 
 unsafe fn store_seq(sub: *mut Sub, seq: u64) {

@@ -1,14 +1,15 @@
 //! Events: the start and the end of a range, and the end of the address space (SPEC 3.1, 3.3, 3.11).
 
 use core::ffi::{CStr, c_ulong};
+use core::mem::offset_of;
 
 use super::{
     ATTENTION, CHANGING, ENDING, Intervals, ODD, READ_BEGIN, REMOVE, SPILLED, State, Word, node_of,
     sub_of_node, word,
 };
 use crate::abi::notifier::mmu_interval_notifier as Sub;
-use crate::dispatch::{Abi, NoSuchOp, Pass, Range};
-use crate::index::{self, Changed, Cursor, Version};
+use crate::dispatch::{NoSuchOp, Ops, Pass, Range};
+use crate::index::{self, Changed, Run, Version};
 use crate::report::{DV_8, Error, II_10, II_10_FINISH, RL_1, RS_5, Result, Rule};
 use crate::sync::{Ordering, fence::fence};
 use crate::thread::{self, Callbacks, Frame, Kind, Record};
@@ -146,19 +147,18 @@ impl Intervals {
     unsafe fn call(
         &self,
         range: &Range,
-        first: Cursor,
+        first: Run,
         seq: c_ulong,
         thread: &Record,
         function: &'static CStr,
     ) -> Result<()> {
-        let (start, last) = (range.start(), range.end().wrapping_sub(1));
         // ORDERING: Release pairs with the Acquire in `read_begin`: callbacks store sequence numbers with plain stores.
         fence(Ordering::Release);
         let frame = Frame::new(&CALLBACKS, range.mm().cast(), true);
         let mut pass = Pass::new(range, seq);
         let result = frame.run_on(thread, || {
             // SAFETY: `seq` is odd and this range is counted, so the index is frozen until `end`.
-            let result = unsafe { call_each(&mut pass, first, start, last, function) };
+            let result = unsafe { call_each(&mut pass, first, self.index.is_large(), function) };
             // SAFETY: As above.
             let finished = unsafe { pass.finish() };
             result
@@ -180,7 +180,7 @@ impl Intervals {
     /// Counts a range in. Returns the place of the first notifier that it touches, and the sequence number for the callbacks.
     // SPEC: RS-1 RS-9 ST-5 ST-6
     #[inline(always)]
-    fn count_in(&self, start: c_ulong, last: c_ulong) -> (Option<Cursor>, c_ulong) {
+    fn count_in(&self, start: c_ulong, last: c_ulong) -> (Option<Run>, c_ulong) {
         let Ok(version) = self.index.version() else {
             return self.count_in_locked(start, last, false);
         };
@@ -189,10 +189,15 @@ impl Intervals {
                 Counted::Done => return (None, 0),
                 Counted::Outdated => true,
             },
-            Ok(Some(first)) => match self.count_hit(version) {
-                Some(seq) => return (Some(first), seq),
-                None => false,
-            },
+            Ok(Some(first)) => {
+                if self.index.is_large() {
+                    first.prefetch(TOUCHED);
+                }
+                match self.count_hit(version) {
+                    Some(seq) => return (Some(first), seq),
+                    None => false,
+                }
+            }
             Err(Changed) => false,
         };
         self.count_in_locked(start, last, counted)
@@ -242,7 +247,7 @@ impl Intervals {
         start: c_ulong,
         last: c_ulong,
         counted: bool,
-    ) -> (Option<Cursor>, c_ulong) {
+    ) -> (Option<Run>, c_ulong) {
         let state = self.state.lock();
         let first = self.index.first_unchanging(start, last);
         let old = self.step(|old| {
@@ -314,30 +319,43 @@ fn ended(old: Word) -> Option<Word> {
     })
 }
 
-/// Calls `first` and all that follow it and intersect `[start, last]`.
+/// Calls all of `first`, and all that follow it and intersect `[start, last]`.
 // SPEC: RS-2 RS-3 RS-6 RS-7 RS-8 II-10
 #[inline]
 unsafe fn call_each(
     pass: &mut Pass<'_>,
-    first: Cursor,
-    start: c_ulong,
-    last: c_ulong,
+    first: Run,
+    is_large: bool,
     function: &'static CStr,
 ) -> Result<()> {
+    let (start, last) = pass.bounds();
     let mut next = Some(first);
-    while let Some(cursor) = next {
-        // SAFETY: The index is frozen.
-        let sub = sub_of_node(unsafe { cursor.interval() });
-        // SAFETY: In the frozen index, hence valid; the driver keeps its ops.
-        let answer = unsafe { pass.call(sub, abi_of(sub)) };
-        if !matches!(answer, Ok(true)) {
-            refused(pass, sub, answer, function)?;
+    // SAFETY, in here: The index is frozen; what is in it is valid.
+    while let Some(mut run) = next {
+        // SAFETY: As above.
+        next = unsafe { run.next(start, last) };
+        if let Some(next) = next.filter(|_| is_large) {
+            next.prefetch(TOUCHED);
         }
-        // SAFETY: The index is frozen.
-        next = unsafe { cursor.next(start, last) };
+        // SAFETY: As above.
+        let common = unsafe { run.mark() };
+        // SAFETY: As above.
+        while let Some(node) = unsafe { run.pop() } {
+            let sub = sub_of_node(node);
+            // SAFETY: As above.
+            let ops = unsafe { ops_of(sub, common) };
+            // SAFETY: As above; the driver keeps its ops.
+            let answer = unsafe { pass.call(sub, ops) };
+            if !matches!(answer, Ok(true)) {
+                refused(pass, sub, answer, function)?;
+            }
+        }
     }
     Ok(())
 }
+
+/// Where a driver's callback looks first: its sequence number.
+const TOUCHED: usize = offset_of!(Sub, invalidate_seq);
 
 /// A notifier did not answer `true`.
 // SPEC: RS-4 RS-5 RL-1 II-10
@@ -361,8 +379,13 @@ fn refused(
     Ok(())
 }
 
-/// The layout of the ops of a notifier that is in the index.
-unsafe fn abi_of(sub: *mut Sub) -> Abi {
-    // SAFETY: The caller's promise.
-    Abi::from_number(unsafe { index::mark(node_of(sub)) })
+/// The ops of a notifier that is in the index, and has the mark `common` unless that is 0.
+#[inline]
+unsafe fn ops_of(sub: *mut Sub, common: u64) -> Ops {
+    Ops::from_mark(if common == 0 {
+        // SAFETY: The caller's promise.
+        unsafe { index::mark(node_of(sub)) }
+    } else {
+        common
+    })
 }

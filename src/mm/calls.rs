@@ -174,10 +174,13 @@ pub fn settle(thread: &Record) {
 
 /// Must a subscription to `mm`, which is published, wait for system calls?
 fn concerns(mm: *mut mm_struct) -> bool {
+    if !is_own(mm) {
+        return false;
+    }
     // ORDERING: SeqCst: the partner of the fence in `enable`: whoever does not see that events are enabled has published before
     // the first call looks.
     fence::fence(Ordering::SeqCst);
-    is_own(mm) && WATCHED.is_enabled()
+    WATCHED.is_enabled()
 }
 
 /// After an insert into `mm`: waits for calls that may have looked before it.

@@ -5,7 +5,7 @@ use std::cell::UnsafeCell;
 use std::ptr;
 
 use mmu_notifier::abi::types::{interval_tree_node, rb_node};
-use mmu_notifier::index::{self, Cursor, Index, Nodes, Supply};
+use mmu_notifier::index::{self, Index, Nodes, Supply};
 
 /// Names an interval that was inserted.
 pub(super) type Id = usize;
@@ -28,7 +28,7 @@ impl Library {
         }
     }
 
-    pub(super) fn insert(&mut self, start: u64, last: u64, mark: u8) -> Id {
+    pub(super) fn insert(&mut self, start: u64, last: u64, mark: u64) -> Id {
         let rb = rb_node {
             __rb_parent_color: 0,
             rb_right: ptr::null_mut(),
@@ -69,46 +69,31 @@ impl Library {
         assert!(!self.reads_as_empty(id));
     }
 
-    pub(super) fn first(&self, start: u64, last: u64) -> Option<Id> {
-        let first = self.index.first_unchanging(start, last);
-        first.map(|cursor| self.id_at(cursor))
-    }
-
-    /// Of one that is in the index, and intersects `[start, last]` or precedes one that does.
-    pub(super) fn next(&self, id: Id, start: u64, last: u64) -> Option<Id> {
-        // SAFETY: The index does not change.
-        let next = unsafe { self.cursor_of(id).next(start, last) };
-        next.map(|cursor| self.id_at(cursor))
-    }
-
-    /// Where one stands that is in the index: among those that intersect its first byte.
-    fn cursor_of(&self, id: Id) -> Cursor {
-        // SAFETY: The interval is valid.
-        let start = unsafe { (*self.interval(id)).start };
-        let mut at = self.index.first_unchanging(start, start);
-        while let Some(cursor) = at {
-            if self.id_at(cursor) == id {
-                return cursor;
-            }
+    /// What intersects `[start, last]`, in order, each with its mark.
+    pub(super) fn overlaps(&self, start: u64, last: u64) -> Vec<(Id, u64)> {
+        let mut found = Vec::new();
+        let mut next = self.index.first_unchanging(start, last);
+        while let Some(mut run) = next {
             // SAFETY: The index does not change.
-            at = unsafe { cursor.next(start, start) };
+            next = unsafe { run.next(start, last) };
+            // SAFETY: As above.
+            let common = unsafe { run.mark() };
+            // SAFETY: As above.
+            while let Some(interval) = unsafe { run.pop() } {
+                // SAFETY: As above: in the index.
+                let mark = unsafe { index::mark(interval) };
+                assert!(common == 0 || common == mark, "a common mark");
+                found.push((self.id_of(interval), mark));
+            }
         }
-        panic!("the interval {id} is not found where it stands");
-    }
-
-    /// Of one that is in the index.
-    pub(super) fn mark(&self, id: Id) -> u8 {
-        // SAFETY: It is in the index, says the caller.
-        unsafe { index::mark(self.interval(id)) }
+        found
     }
 
     fn interval(&self, id: Id) -> *mut interval_tree_node {
         self.intervals[id].get()
     }
 
-    fn id_at(&self, cursor: Cursor) -> Id {
-        // SAFETY: The index does not change between the search and this.
-        let interval = unsafe { cursor.interval() };
+    fn id_of(&self, interval: *mut interval_tree_node) -> Id {
         let offset = interval.addr().wrapping_sub(self.intervals.as_ptr().addr());
         let id = offset / size_of::<interval_tree_node>();
         assert!(id < self.intervals.len(), "an interval of nobody's");

@@ -16,7 +16,7 @@ struct Interval {
     id: Id,
     start: u64,
     last: u64,
-    mark: u8,
+    mark: u64,
 }
 
 impl Interval {
@@ -33,7 +33,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn insert(&mut self, start: u64, last: u64, mark: u8) {
+    fn insert(&mut self, start: u64, last: u64, mark: u64) {
         let id = self.library.insert(start, last, mark);
         let place = self.model.partition_point(|old| old.start <= start);
         let interval = Interval {
@@ -66,28 +66,20 @@ impl Pair {
 
     /// RS-2, RS-9: what intersects `[start, last]`, in order, each with its mark.
     fn check(&self, start: u64, last: u64) {
-        let mut found = self.library.first(start, last);
-        for expected in self.model.iter().filter(|i| i.intersects(start, last)) {
-            assert_eq!(found, Some(expected.id), "[{start:#x}, {last:#x}]");
-            assert_eq!(self.library.mark(expected.id), expected.mark);
-            found = self.library.next(expected.id, start, last);
-        }
-        assert_eq!(found, None, "behind the end of [{start:#x}, {last:#x}]");
+        let found = self.library.overlaps(start, last);
+        let intersecting = self.model.iter().filter(|i| i.intersects(start, last));
+        let expected: Vec<_> = intersecting.map(|i| (i.id, i.mark)).collect();
+        assert_eq!(found, expected, "[{start:#x}, {last:#x}]");
     }
 
-    /// What follows one that need not itself intersect `[start, last]`, but precedes one that does.
-    fn check_after(&self, which: usize, start: u64, last: u64) {
+    /// As [`Pair::check`], from the start, or from the end, of one that is in the index.
+    fn check_from(&self, which: usize, last: u64) {
         if self.model.is_empty() {
             return;
         }
-        let place = which % self.model.len();
-        let behind = self.model[place + 1..]
-            .iter()
-            .find(|i| i.intersects(start, last));
-        if let Some(expected) = behind {
-            let found = self.library.next(self.model[place].id, start, last);
-            assert_eq!(found, Some(expected.id), "after the one at {place}");
-        }
+        let from = self.model[which % self.model.len()];
+        self.check(from.start, last.max(from.start));
+        self.check(from.last, last.max(from.last));
     }
 }
 
@@ -136,7 +128,7 @@ pub fn run(data: &[u8]) {
         match operands.byte() {
             operation @ 0..0x70 => {
                 let (start, last) = operands.bounds();
-                pair.insert(start, last, 1 + operation % 7);
+                pair.insert(start, last, u64::from(1 + operation % 7));
             }
             0x70..0xb0 => pair.remove(operands.byte().into()),
             0xb0..0xe0 => {
@@ -145,8 +137,8 @@ pub fn run(data: &[u8]) {
             }
             0xe0..=0xff => {
                 let which = operands.byte();
-                let (start, last) = operands.bounds();
-                pair.check_after(which.into(), start, last);
+                let (_, last) = operands.bounds();
+                pair.check_from(which.into(), last);
             }
         }
     }

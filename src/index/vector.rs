@@ -1,0 +1,223 @@
+//! Looks at, and moves, the entries of a node many at a time, where the processor can (`None` and `false`: it cannot).
+//!
+//! In assembly because these are relaxed atomic accesses, which Rust has no way to make more than one at a time: x86-64 loads
+//! and stores the aligned words of a vector one by one or together, but none of them in part. An `asm!` names the vector
+//! registers from 16 on where it can: they have no half of old, so that nothing has to be zeroed behind it.
+#![cfg_attr(
+    not(all(target_arch = "x86_64", not(loom), not(miri))),
+    expect(unused_variables, reason = "no vectors here")
+)]
+
+use super::node::{FANOUT, Node};
+use crate::sync::{AtomicPtr, AtomicU64};
+
+/// The index of `vpcmpuq`'s predicate for `bound == word`.
+const EQUAL: u8 = 0;
+/// `bound <= word`.
+const NOT_BELOW: u8 = 2;
+/// `bound >= word`.
+const NOT_ABOVE: u8 = 5;
+
+/// One bit for each of `words` that is not below `bound`.
+#[inline(always)]
+pub(super) fn not_below(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    {
+        let words = words.as_ptr().cast();
+        if std::is_x86_feature_detected!("avx512f") {
+            // SAFETY: The processor has AVX-512; an array of a node.
+            return Some(unsafe { x86_64::compare::<NOT_BELOW>(words, bound) });
+        }
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: The processor has AVX2; an array of a node.
+            return Some(unsafe { !x86_64::below(words, bound) & ALL });
+        }
+    }
+    None
+}
+
+/// One bit for each of `words` that is not above `bound`.
+#[inline(always)]
+pub(super) fn not_above(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    {
+        let words = words.as_ptr().cast();
+        if std::is_x86_feature_detected!("avx512f") {
+            // SAFETY: The processor has AVX-512; an array of a node.
+            return Some(unsafe { x86_64::compare::<NOT_ABOVE>(words, bound) });
+        }
+        if std::is_x86_feature_detected!("avx2") {
+            let behind = bound.checked_add(1);
+            // SAFETY: The processor has AVX2; an array of a node.
+            return Some(behind.map_or(ALL, |behind| unsafe { x86_64::below(words, behind) }));
+        }
+    }
+    None
+}
+
+/// One bit for each of `words` that is `word`.
+#[inline(always)]
+pub(super) fn equal<T>(words: &[AtomicPtr<T>; FANOUT], word: *const T) -> Option<u32> {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    if std::is_x86_feature_detected!("avx512f") {
+        // SAFETY: The processor has AVX-512; an array of a node.
+        return Some(unsafe {
+            x86_64::compare::<EQUAL>(words.as_ptr().cast(), word.addr() as u64)
+        });
+    }
+    None
+}
+
+/// Moves the entries from `at` on up by one, the last one out; what stands at `at` stays there as well.
+#[inline(always)]
+pub(super) fn move_up(node: &Node, at: usize) -> bool {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    if std::is_x86_feature_detected!("avx512f") {
+        // SAFETY: The processor has AVX-512.
+        unsafe { x86_64::shift::<-8>(node, (ALL << 1 << at) & ALL) };
+        return true;
+    }
+    false
+}
+
+/// Moves the entries behind `at` down by one, onto it; the last one stays where it was as well.
+#[inline(always)]
+pub(super) fn move_down(node: &Node, at: usize) -> bool {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    if std::is_x86_feature_detected!("avx512f") {
+        // SAFETY: The processor has AVX-512.
+        unsafe { x86_64::shift::<8>(node, (ALL << at) & (ALL >> 1)) };
+        return true;
+    }
+    false
+}
+
+/// A bit for each place of a node.
+pub(super) const ALL: u32 = (1 << FANOUT) - 1;
+
+#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+mod x86_64 {
+    use core::arch::asm;
+    use core::mem::offset_of;
+    use core::ptr;
+
+    use super::Node;
+
+    const _: () = assert!(offset_of!(Node, last) == 0 && super::FANOUT == 16);
+    const START: usize = offset_of!(Node, start);
+    const ENTRY: usize = offset_of!(Node, entry);
+
+    /// One bit for each of the 16 `words` that is to `bound` as `PREDICATE` says.
+    ///
+    /// # Safety
+    /// The processor has AVX-512. `words` is an array of a node.
+    #[inline(always)]
+    pub(super) unsafe fn compare<const PREDICATE: u8>(words: *const u64, bound: u64) -> u32 {
+        let mask;
+        // SAFETY: Reads the 128 bytes of the array.
+        unsafe {
+            asm!(
+                "vpbroadcastq zmm16, {bound}",
+                "vpcmpuq k1, zmm16, zmmword ptr [{words}], {predicate}",
+                "vpcmpuq k2, zmm16, zmmword ptr [{words} + 64], {predicate}",
+                "kunpckbw k1, k2, k1",
+                "kmovw {mask:e}, k1",
+                words = in(reg) words,
+                bound = in(reg) bound,
+                predicate = const PREDICATE,
+                mask = out(reg) mask,
+                out("zmm16") _,
+                out("k1") _,
+                out("k2") _,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        mask
+    }
+
+    /// One bit for each of the 16 `words` that is below `bound`.
+    ///
+    /// # Safety
+    /// The processor has AVX2. `words` is an array of a node.
+    #[inline]
+    pub(super) unsafe fn below(words: *const u64, bound: u64) -> u32 {
+        let (mut below, mut a, mut b, mut c): (u32, u32, u32, u32);
+        // SAFETY: Reads the 128 bytes of the array, which is aligned to 32.
+        unsafe {
+            asm!(
+                // Unsigned comparison: both sides with the sign bit turned over.
+                "vpcmpeqd ymm0, ymm0, ymm0",
+                "vpsllq ymm0, ymm0, 63",
+                "vmovq xmm1, {bound}",
+                "vpbroadcastq ymm1, xmm1",
+                "vpxor ymm1, ymm1, ymm0",
+                "vpxor ymm2, ymm0, ymmword ptr [{words}]",
+                "vpxor ymm3, ymm0, ymmword ptr [{words} + 32]",
+                "vpxor ymm4, ymm0, ymmword ptr [{words} + 64]",
+                "vpxor ymm5, ymm0, ymmword ptr [{words} + 96]",
+                "vpcmpgtq ymm2, ymm1, ymm2",
+                "vpcmpgtq ymm3, ymm1, ymm3",
+                "vpcmpgtq ymm4, ymm1, ymm4",
+                "vpcmpgtq ymm5, ymm1, ymm5",
+                "vmovmskpd {below:e}, ymm2",
+                "vmovmskpd {a:e}, ymm3",
+                "vmovmskpd {b:e}, ymm4",
+                "vmovmskpd {c:e}, ymm5",
+                "vzeroupper",
+                words = in(reg) words,
+                bound = in(reg) bound,
+                // vzeroupper: all vector registers.
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                below = out(reg) below,
+                a = out(reg) a,
+                b = out(reg) b,
+                c = out(reg) c,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        a <<= 4;
+        b <<= 8;
+        c <<= 12;
+        below |= a | b | c;
+        below
+    }
+
+    /// Gives each place in `places` what stands `OFFSET` bytes, one place, from it in its array.
+    ///
+    /// # Safety
+    /// The processor has AVX-512. For each place the other one is a place too. One thread writes to the node.
+    #[inline(always)]
+    pub(super) unsafe fn shift<const OFFSET: i32>(node: &Node, places: u32) {
+        // SAFETY: Reads and writes words of the node's arrays: others are masked out.
+        unsafe {
+            asm!(
+                "kmovw k1, {places:e}",
+                "kshiftrw k2, k1, 8",
+                "vmovdqu64 zmm16{{k1}}{{z}}, [{node} + {offset}]",
+                "vmovdqu64 zmm17{{k2}}{{z}}, [{node} + {offset} + 64]",
+                "vmovdqu64 zmm18{{k1}}{{z}}, [{node} + {offset} + {start}]",
+                "vmovdqu64 zmm19{{k2}}{{z}}, [{node} + {offset} + {start} + 64]",
+                "vmovdqu64 zmm20{{k1}}{{z}}, [{node} + {offset} + {entry}]",
+                "vmovdqu64 zmm21{{k2}}{{z}}, [{node} + {offset} + {entry} + 64]",
+                "vmovdqu64 [{node}]{{k1}}, zmm16",
+                "vmovdqu64 [{node} + 64]{{k2}}, zmm17",
+                "vmovdqu64 [{node} + {start}]{{k1}}, zmm18",
+                "vmovdqu64 [{node} + {start} + 64]{{k2}}, zmm19",
+                "vmovdqu64 [{node} + {entry}]{{k1}}, zmm20",
+                "vmovdqu64 [{node} + {entry} + 64]{{k2}}, zmm21",
+                node = in(reg) ptr::from_ref(node),
+                places = in(reg) places,
+                offset = const OFFSET,
+                start = const START,
+                entry = const ENTRY,
+                out("zmm16") _, out("zmm17") _, out("zmm18") _,
+                out("zmm19") _, out("zmm20") _, out("zmm21") _,
+                out("k1") _, out("k2") _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
