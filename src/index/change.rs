@@ -9,6 +9,8 @@ use crate::sync::{Ordering, Ordering::Relaxed, fence::fence};
 
 /// A node with fewer entries looks for a neighbour that has room for them.
 const FEW: usize = if cfg!(loom) { 2 } else { FANOUT / 4 };
+/// A neighbour with so many free places takes half of them from a full node.
+const ROOM: usize = 2;
 /// What two neighbours may have together to become one: not so many that the next insert would part them.
 const TOGETHER: usize = if cfg!(loom) { FANOUT } else { FANOUT * 3 / 4 };
 
@@ -90,13 +92,20 @@ impl Index {
         Some(node)
     }
 
-    /// Puts `entry` at place `at` of `node`, `level` levels above the leaves; splits it if it is full.
+    /// Puts `entry` at place `at` of `node`, `level` levels above the leaves.
+    #[inline]
     fn put(&self, nodes: &mut Nodes, node: &Node, at: usize, entry: Entry, level: usize) {
         if node.len() < FANOUT {
             node.open(at, entry);
             set_home(entry.what, node, level);
-            return;
+        } else if !share(node, at, entry, level) {
+            self.split(nodes, node, at, entry, level);
         }
+    }
+
+    /// As [`Index::put`], into a full node, which is split.
+    #[cold]
+    fn split(&self, nodes: &mut Nodes, node: &Node, at: usize, entry: Entry, level: usize) {
         let right = nodes.take();
         let parent = node.parent.load(Relaxed);
         // SAFETY: Fresh from `nodes`.
@@ -203,13 +212,87 @@ impl Index {
     }
 }
 
+/// As [`Index::put`], into a full node, part of which goes to a neighbour that has room: so that nodes are full before there are
+/// more of them. False, with nothing done, if there is none.
+#[cold]
+fn share(node: &Node, at: usize, entry: Entry, level: usize) -> bool {
+    // SAFETY: NULL, or a node of the tree.
+    let Some(parent) = (unsafe { node.parent.load(Relaxed).as_ref() }) else {
+        return false;
+    };
+    let own = place(parent, node);
+    let room = |at: usize| FANOUT - child(parent, at).len();
+    let (left_at, keep) = if own > 0 && room(own - 1) >= ROOM {
+        // What goes to the left: half of the difference.
+        (own - 1, FANOUT - room(own - 1) / 2)
+    } else if own + 1 < parent.len() && room(own + 1) >= ROOM {
+        (own, FANOUT - room(own + 1) / 2)
+    } else {
+        return false;
+    };
+    let (left, right) = (child(parent, left_at), child(parent, left_at + 1));
+    let before = left.len();
+    // The place of the entry among those of both, and how many the left one is to have of them.
+    let (at, keep) = if left_at == own {
+        (at, keep)
+    } else {
+        (before + at, before + FANOUT - keep)
+    };
+    move_border(left, right, keep, level);
+    let (node, at) = if at < keep || (at == keep && left_at == own) {
+        (left, at)
+    } else {
+        (right, at - keep)
+    };
+    node.open(at, entry);
+    set_home(entry.what, node, level);
+    parent.set(left_at, left.summary());
+    parent.set(left_at + 1, right.summary());
+    true
+}
+
+/// Moves entries between neighbours so that `left` has `keep` of them.
+fn move_border(left: &Node, right: &Node, keep: usize, level: usize) {
+    let (before, behind) = (left.len(), right.len());
+    if left.mark.load(Relaxed) != right.mark.load(Relaxed) {
+        left.mark.store(0, Relaxed);
+        right.mark.store(0, Relaxed);
+    }
+    if before < keep {
+        let moved = keep - before;
+        for i in 0..moved {
+            move_entry(right.get(i), left, before + i, level);
+        }
+        for i in moved..behind {
+            right.set(i - moved, right.get(i));
+        }
+        right.cut(behind - moved);
+    } else {
+        let moved = before - keep;
+        for i in (0..behind).rev() {
+            right.set(i + moved, right.get(i));
+        }
+        right.len.store(behind + moved, Relaxed);
+        for i in 0..moved {
+            let entry = left.get(keep + i);
+            right.set(i, entry);
+            set_home(entry.what, right, level);
+        }
+        left.cut(keep);
+    }
+}
+
+/// The child at `at` of an inner node.
+fn child(parent: &Node, at: usize) -> &Node {
+    // SAFETY: An entry of an inner node is a node, and valid as long as the index.
+    unsafe { &*parent.entry[at].load(Relaxed).cast::<Node>() }
+}
+
 /// Merges the child at `at` of `parent` with a neighbour, if there is one with room.
 fn merge(nodes: &mut Nodes, parent: &Node, at: usize, level: usize) -> bool {
-    // SAFETY: An entry of an inner node is a node.
-    let child = |at: usize| unsafe { &*parent.entry[at].load(Relaxed).cast::<Node>() };
     let fits = |left: &usize| {
         let exists = *left + 1 < parent.len();
-        exists && child(*left).len() + child(*left + 1).len() <= TOGETHER
+        exists && child(parent, *left).len() + child(parent, *left + 1).len() <= TOGETHER
     };
     let Some(left_at) = [Some(at), at.checked_sub(1)]
         .into_iter()
@@ -218,13 +301,8 @@ fn merge(nodes: &mut Nodes, parent: &Node, at: usize, level: usize) -> bool {
     else {
         return false;
     };
-    let (left, right) = (child(left_at), child(left_at + 1));
-    for i in 0..right.len() {
-        move_entry(right.get(i), left, left.len(), level);
-    }
-    if left.mark.load(Relaxed) != right.mark.load(Relaxed) {
-        left.mark.store(0, Relaxed);
-    }
+    let (left, right) = (child(parent, left_at), child(parent, left_at + 1));
+    move_border(left, right, left.len() + right.len(), level);
     parent.set(left_at, left.summary());
     parent.close(left_at + 1);
     nodes.give(ptr::from_ref(right).cast_mut());

@@ -35,7 +35,7 @@
 mod change;
 mod node;
 mod nodes;
-mod vector;
+pub(crate) mod vector;
 
 pub use nodes::{Nodes, Supply, Wanted};
 

@@ -68,6 +68,17 @@ pub(super) fn equal<T>(words: &[AtomicPtr<T>; FANOUT], word: *const T) -> Option
     None
 }
 
+/// One bit for each of eight `words`, of whatever table, that is `word`.
+#[inline(always)]
+pub(crate) fn equal_of_eight(words: &[usize; 8], word: usize) -> Option<u32> {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    if std::is_x86_feature_detected!("avx512f") {
+        // SAFETY: The processor has AVX-512.
+        return Some(unsafe { x86_64::equal_of_eight(words.as_ptr().cast(), word as u64) });
+    }
+    None
+}
+
 /// Moves the entries from `at` on up by one, the last one out; what stands at `at` stays there as well.
 #[inline(always)]
 pub(super) fn move_up(node: &Node, at: usize) -> bool {
@@ -129,6 +140,30 @@ mod x86_64 {
                 out("zmm16") _,
                 out("k1") _,
                 out("k2") _,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        mask
+    }
+
+    /// One bit for each of eight `words` that is `word`.
+    ///
+    /// # Safety
+    /// The processor has AVX-512. There are eight `words`.
+    #[inline(always)]
+    pub(super) unsafe fn equal_of_eight(words: *const u64, word: u64) -> u32 {
+        let mask;
+        // SAFETY: Reads the 64 bytes of the words.
+        unsafe {
+            asm!(
+                "vpbroadcastq zmm16, {word}",
+                "vpcmpeqq k1, zmm16, zmmword ptr [{words}]",
+                "kmovw {mask:e}, k1",
+                words = in(reg) words,
+                word = in(reg) word,
+                mask = out(reg) mask,
+                out("zmm16") _,
+                out("k1") _,
                 options(nostack, readonly, preserves_flags),
             );
         }

@@ -4,12 +4,8 @@
 //! those in them moves to its other one. So a look-up reads two lines and decides by no branch, and the table may be nearly
 //! full. Tables are allocated by whoever needs a larger one, outside the owner's lock.
 
-#![cfg_attr(
-    target_arch = "x86_64",
-    expect(unsafe_code, reason = "vectors that every such processor has")
-)]
-
 use super::Sub;
+use crate::index::vector;
 
 /// The set. Guarded by the owner's lock.
 #[derive(Debug)]
@@ -50,39 +46,13 @@ pub(super) struct Absent([usize; 2]);
 
 impl Bucket {
     /// A bit for each slot that holds `address`.
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn holding(&self, address: usize) -> u32 {
-        use core::arch::x86_64::{
-            __m128i, _mm_and_si128, _mm_cmpeq_epi32, _mm_load_si128, _mm_movemask_epi8,
-            _mm_packs_epi16, _mm_packs_epi32, _mm_set1_epi64x, _mm_setzero_si128,
-            _mm_shuffle_epi32,
-        };
-        let pairs = self.0.as_ptr().cast::<__m128i>();
-        // SAFETY: SSE2, and four aligned pairs of slots.
-        unsafe {
-            let wanted = _mm_set1_epi64x(address as i64);
-            let pair = |at| {
-                let halves = _mm_cmpeq_epi32(_mm_load_si128(pairs.add(at)), wanted);
-                _mm_and_si128(halves, _mm_shuffle_epi32::<0b10_11_00_01>(halves))
-            };
-            let (low, high) = (
-                _mm_packs_epi32(pair(0), pair(1)),
-                _mm_packs_epi32(pair(2), pair(3)),
-            );
-            // Two equal halves of 16 bits for each slot, then one byte.
-            let words = _mm_packs_epi16(low, high);
-            let bytes = _mm_packs_epi16(words, _mm_setzero_si128());
-            _mm_movemask_epi8(bytes) as u32
-        }
-    }
-
-    /// A bit for each slot that holds `address`.
-    #[cfg(not(target_arch = "x86_64"))]
-    fn holding(&self, address: usize) -> u32 {
-        let slots = (0..).zip(self.0);
-        slots.fold(0, |mask, (bit, slot)| {
-            mask | u32::from(slot == address) << bit
+        vector::equal_of_eight(&self.0, address).unwrap_or_else(|| {
+            let slots = (0..).zip(self.0);
+            slots.fold(0, |mask, (bit, slot)| {
+                mask | u32::from(slot == address) << bit
+            })
         })
     }
 }
