@@ -1,7 +1,7 @@
 //! The ops of an interval notifier, whatever their layout.
 
 use core::ffi::{c_ulong, c_void};
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use super::{Abi, Range, V5_14, V7_1};
 use crate::abi::notifier::{mmu_interval_notifier as Sub, mmu_interval_notifier_ops};
@@ -39,6 +39,14 @@ impl Ops {
     #[inline]
     fn abi(self) -> Abi {
         Abi::from_number((self.0 & Self::LAYOUT) as u8)
+    }
+
+    /// The table, if its `invalidate` is where the reference has it and gets what the reference's does, and the word says where it is.
+    #[inline]
+    pub fn plain(self) -> Option<NonNull<mmu_interval_notifier_ops>> {
+        let address = (self.0 & !Self::LAYOUT) as usize;
+        let table = ptr::with_exposed_provenance_mut(address);
+        NonNull::new(table).filter(|_| !matches!(self.abi(), V5_14 | V7_1))
     }
 
     /// The table.
@@ -90,6 +98,27 @@ impl<'a> Pass<'a> {
     /// May callbacks sleep? Then none of them may refuse.
     pub fn may_sleep(&self) -> bool {
         self.range.is_blockable()
+    }
+
+    /// As [`Pass::call`], of a table that is [`Ops::plain`].
+    ///
+    /// # Errors
+    /// There is no op to call.
+    ///
+    /// # Safety
+    /// `sub` is valid, and `table` is that of its ops.
+    // SPEC: RS-2
+    #[inline(always)]
+    pub unsafe fn call_plain(
+        &self,
+        sub: *mut Sub,
+        table: NonNull<mmu_interval_notifier_ops>,
+    ) -> Result<bool, NoSuchOp> {
+        // SAFETY: The caller's promise.
+        unsafe {
+            let op = table.as_ref().invalidate.ok_or(NoSuchOp)?;
+            Ok(op(sub, self.range.current(), self.seq))
+        }
     }
 
     /// Calls `invalidate`, or `invalidate_start` where there is one. Returns its answer.

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::ptr;
 
 use super::node::{Entry, FANOUT, Node, prefetch};
-use super::{Index, Interval, Nodes};
+use super::{Index, Interval, LARGE, Nodes};
 use crate::sync::{Ordering, Ordering::Relaxed, fence::fence};
 
 /// A node with fewer entries looks for a neighbour that has room for them.
@@ -55,7 +55,9 @@ impl Index {
                 what: interval.cast(),
             }
         };
-        let Some(leaf) = self.leaf_for(&entry) else {
+        let near = near(nodes, &entry);
+        let found = near.or_else(|| self.leaf_for(&entry));
+        let Some((leaf, at)) = found else {
             let root = nodes.take();
             // SAFETY: Fresh from `nodes`.
             unsafe {
@@ -68,15 +70,16 @@ impl Index {
         if leaf.mark.load(Relaxed) != mark {
             leaf.mark.store(0, Relaxed);
         }
-        let at = leaf.not_after(entry.start);
+        nodes.finger = ptr::from_ref(leaf);
         self.put(nodes, leaf, at, entry, 0);
     }
 
-    /// The leaf that has to take `entry`; the nodes above it know of it already.
-    fn leaf_for(&self, entry: &Entry) -> Option<&Node> {
+    /// The leaf that has to take `entry`, and the place there; the nodes above it know of it already.
+    fn leaf_for(&self, entry: &Entry) -> Option<(&Node, usize)> {
         // SAFETY: Nodes of the tree are valid.
         let mut node = unsafe { self.root.load(Relaxed).as_ref() }?;
-        for _ in 0..self.height.load(Relaxed) {
+        let height = self.height.load(Relaxed);
+        for _ in 0..height {
             let at = node.not_after(entry.start).saturating_sub(1);
             if entry.start < node.start[at].load(Relaxed) {
                 node.start[at].store(entry.start, Relaxed);
@@ -85,11 +88,13 @@ impl Index {
                 node.last[at].store(entry.last, Relaxed);
             }
             let below = node.entry[at].load(Relaxed).cast::<Node>();
-            prefetch(below);
+            if height >= LARGE {
+                prefetch(below);
+            }
             // SAFETY: An entry of an inner node is a node.
             node = unsafe { &*below };
         }
-        Some(node)
+        Some((node, node.not_after(entry.start)))
     }
 
     /// Puts `entry` at place `at` of `node`, `level` levels above the leaves.
@@ -160,9 +165,12 @@ impl Index {
         let leaf = unsafe { &*(*interval).rb.rb_left.cast::<Node>() };
         let at = leaf.place_of(interval.cast()).unwrap_or(FANOUT);
         assert!(at < FANOUT, "an interval knows its leaf");
-        let was = leaf.get(at);
+        nodes.finger = ptr::from_ref(leaf);
+        // Before the change: the processor would have to wait for its stores.
+        let reaching = leaf.reaching(leaf.last[at].load(Relaxed));
         leaf.close(at);
-        if leaf.len() >= FEW && leaf.reaching(was.last) != 0 {
+        let others_reach = reaching != 1 << at;
+        if leaf.len() >= FEW && others_reach {
             return;
         }
         self.shrink(nodes, leaf, 0);
@@ -210,6 +218,17 @@ impl Index {
             self.shrink_root(nodes, only, level - 1);
         }
     }
+}
+
+/// The leaf of the last change and the place of `entry` there, if it is one inside of it, and reaches no further than another: so no
+/// node above need be told. What was removed is often inserted again, somewhere near.
+#[inline]
+fn near<'a>(nodes: &Nodes, entry: &Entry) -> Option<(&'a Node, usize)> {
+    // SAFETY: NULL, or a leaf of the tree: a node that leaves it is forgotten.
+    let leaf = unsafe { nodes.finger.as_ref() }?;
+    let at = leaf.not_after(entry.start);
+    let inside = 0 < at && at < leaf.len();
+    (inside && leaf.reaching(entry.last) != 0).then_some((leaf, at))
 }
 
 /// As [`Index::put`], into a full node, part of which goes to a neighbour that has room: so that nodes are full before there are

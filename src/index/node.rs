@@ -91,7 +91,8 @@ impl Node {
                 self.set(place, self.get(place + 1));
             }
         }
-        self.cut(len);
+        self.last[len].store(0, Relaxed);
+        self.len.store(len, Relaxed);
     }
 
     /// Leaves the first `len` entries.

@@ -22,6 +22,8 @@ pub struct Nodes {
     /// The chunk that fresh nodes come from; NULL: the first.
     fresh: *mut Chunk,
     chunks: *mut Chunk,
+    /// NULL, or the leaf of the last change.
+    pub(super) finger: *const Node,
     /// Nodes in no tree.
     pub(super) spare: usize,
     /// How many of them are promised to inserts that are deferred.
@@ -76,6 +78,7 @@ impl Nodes {
             free: ptr::null_mut(),
             fresh: ptr::null_mut(),
             chunks: ptr::null_mut(),
+            finger: ptr::null(),
             spare: 0,
             promised: 0,
             total: 0,
@@ -173,6 +176,9 @@ impl Nodes {
         // ORDERING: Relaxed: under the owner's lock.
         unsafe { (*node).parent.store(self.free, Relaxed) };
         self.free = node;
+        if ptr::eq(self.finger, node) {
+            self.finger = ptr::null();
+        }
         self.spare += 1;
     }
 

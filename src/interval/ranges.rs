@@ -339,13 +339,15 @@ unsafe fn call_each(
         }
         // SAFETY: As above.
         let common = unsafe { run.mark() };
+        let plain = Ops::from_mark(common).plain();
         // SAFETY: As above.
         while let Some(node) = unsafe { run.pop() } {
             let sub = sub_of_node(node);
-            // SAFETY: As above.
-            let ops = unsafe { ops_of(sub, common) };
             // SAFETY: As above; the driver keeps its ops.
-            let answer = unsafe { pass.call(sub, ops) };
+            let answer = match plain {
+                Some(table) => unsafe { pass.call_plain(sub, table) },
+                None => unsafe { pass.call(sub, ops_of(sub, common)) },
+            };
             if !matches!(answer, Ok(true)) {
                 refused(pass, sub, answer, function)?;
             }
