@@ -11,13 +11,6 @@
 use super::node::{FANOUT, Node};
 use crate::sync::{AtomicPtr, AtomicU64};
 
-/// The index of `vpcmpuq`'s predicate for `bound == word`.
-const EQUAL: u8 = 0;
-/// `bound <= word`.
-const NOT_BELOW: u8 = 2;
-/// `bound >= word`.
-const NOT_ABOVE: u8 = 5;
-
 /// One bit for each of `words` that is not below `bound`.
 #[inline(always)]
 pub(super) fn not_below(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> {
@@ -26,7 +19,7 @@ pub(super) fn not_below(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> 
         let words = words.as_ptr().cast();
         if std::is_x86_feature_detected!("avx512f") {
             // SAFETY: The processor has AVX-512; an array of a node.
-            return Some(unsafe { x86_64::compare::<NOT_BELOW>(words, bound) });
+            return Some(unsafe { x86_64::compare::<{ x86_64::NOT_BELOW }>(words, bound) });
         }
         if std::is_x86_feature_detected!("avx2") {
             // SAFETY: The processor has AVX2; an array of a node.
@@ -44,7 +37,7 @@ pub(super) fn not_above(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> 
         let words = words.as_ptr().cast();
         if std::is_x86_feature_detected!("avx512f") {
             // SAFETY: The processor has AVX-512; an array of a node.
-            return Some(unsafe { x86_64::compare::<NOT_ABOVE>(words, bound) });
+            return Some(unsafe { x86_64::compare::<{ x86_64::NOT_ABOVE }>(words, bound) });
         }
         if std::is_x86_feature_detected!("avx2") {
             let behind = bound.checked_add(1);
@@ -62,7 +55,7 @@ pub(super) fn equal<T>(words: &[AtomicPtr<T>; FANOUT], word: *const T) -> Option
     if std::is_x86_feature_detected!("avx512f") {
         // SAFETY: The processor has AVX-512; an array of a node.
         return Some(unsafe {
-            x86_64::compare::<EQUAL>(words.as_ptr().cast(), word.addr() as u64)
+            x86_64::compare::<{ x86_64::EQUAL }>(words.as_ptr().cast(), word.addr() as u64)
         });
     }
     None
@@ -115,6 +108,13 @@ mod x86_64 {
     use super::Node;
 
     const _: () = assert!(offset_of!(Node, last) == 0 && super::FANOUT == 16);
+    /// What `vpcmpuq` is to find: `bound == word`.
+    pub(super) const EQUAL: u8 = 0;
+    /// `bound <= word`.
+    pub(super) const NOT_BELOW: u8 = 2;
+    /// `bound >= word`.
+    pub(super) const NOT_ABOVE: u8 = 5;
+
     const START: usize = offset_of!(Node, start);
     const ENTRY: usize = offset_of!(Node, entry);
 
@@ -253,6 +253,96 @@ mod x86_64 {
                 out("k1") _, out("k2") _,
                 options(nostack, preserves_flags),
             );
+        }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64", not(miri)))]
+mod tests {
+    use super::*;
+    use crate::index::node::Entry;
+    use crate::sync::Ordering::Relaxed;
+
+    const EDGES: [u64; 6] = [0, 1, i64::MAX as u64, 1 << 63, u64::MAX - 1, u64::MAX];
+
+    /// Words with edges among them, others each time.
+    fn words(seed: u64) -> [u64; FANOUT] {
+        core::array::from_fn(|at| {
+            let random = (seed * 31 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            match random >> 60 {
+                edge @ 0..6 => EDGES[edge as usize],
+                _ => random % 40,
+            }
+        })
+    }
+
+    fn bits(is: impl Fn(usize) -> bool) -> u32 {
+        (0..FANOUT).fold(0, |mask, at| mask | u32::from(is(at)) << at)
+    }
+
+    #[test]
+    fn comparisons_are_those_of_the_language() {
+        for seed in 0..500 {
+            let plain = words(seed);
+            let array = plain.map(AtomicU64::new);
+            let eight: [usize; 8] = core::array::from_fn(|at| plain[at] as usize);
+            let pointers = plain
+                .map(|word| AtomicPtr::new(core::ptr::without_provenance_mut::<u8>(word as usize)));
+            for bound in EDGES.into_iter().chain([7, plain[3]]) {
+                let (up, down, same) = (
+                    bits(|at| plain[at] >= bound),
+                    bits(|at| plain[at] <= bound),
+                    bits(|at| plain[at] == bound),
+                );
+                assert_eq!(not_below(&array, bound).unwrap_or(up), up);
+                assert_eq!(not_above(&array, bound).unwrap_or(down), down);
+                let word = core::ptr::without_provenance::<u8>(bound as usize);
+                assert_eq!(equal(&pointers, word).unwrap_or(same), same);
+                let of_eight = equal_of_eight(&eight, bound as usize);
+                assert_eq!(of_eight.unwrap_or(same & 0xff), same & 0xff);
+                if std::is_x86_feature_detected!("avx2") {
+                    // SAFETY: The processor has AVX2.
+                    let below = unsafe { x86_64::below(array.as_ptr().cast(), bound) };
+                    assert_eq!(below, !up & ALL);
+                }
+            }
+        }
+    }
+
+    /// Opening and closing a node is what it is to a vector, up to its length; and behind that there is no `last`.
+    #[test]
+    fn entries_move_as_in_a_vector() {
+        for seed in 0..400_u64 {
+            // SAFETY: Zeros are a node.
+            let node: Node = unsafe { core::mem::zeroed() };
+            let mut model: Vec<u64> = Vec::new();
+            for step in 0..60 {
+                let random = (seed * 61 + step).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+                let at = random as usize % (model.len() + 1);
+                if model.len() < FANOUT && (random >> 20) % 5 < 3 {
+                    let what = core::ptr::without_provenance_mut(random as usize);
+                    let entry = Entry {
+                        start: random,
+                        last: random + 1,
+                        what,
+                    };
+                    node.open(at, entry);
+                    model.insert(at, random);
+                } else if at < model.len() {
+                    node.close(at);
+                    model.remove(at);
+                }
+                assert_eq!(node.len(), model.len());
+                for (at, word) in model.iter().enumerate() {
+                    let Entry { start, last, what } = node.get(at);
+                    assert_eq!((start, last, what.addr() as u64), (*word, word + 1, *word));
+                }
+                assert!(
+                    node.last[model.len()..]
+                        .iter()
+                        .all(|last| last.load(Relaxed) == 0)
+                );
+            }
         }
     }
 }
