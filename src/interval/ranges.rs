@@ -343,9 +343,10 @@ unsafe fn call_each(
         // SAFETY: As above.
         while let Some(node) = unsafe { run.pop() } {
             let sub = sub_of_node(node);
-            // SAFETY: As above; the driver keeps its ops.
             let answer = match plain {
+                // SAFETY: As above; the driver keeps its ops.
                 Some(table) => unsafe { pass.call_plain(sub, table) },
+                // SAFETY: As above.
                 None => unsafe { pass.call(sub, ops_of(sub, common)) },
             };
             if !matches!(answer, Ok(true)) {
