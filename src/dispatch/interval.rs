@@ -11,7 +11,7 @@ use crate::abi::versions::{
 };
 
 /// The ops of an interval notifier and their layout, in a word: the mark by which the index keeps them. Tables are aligned; of one
-/// that is not, only the layout.
+/// that is not, only the layout. What an insert was given is what is called: another table in `sub->ops` later on is not seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Ops(u64);
 

@@ -232,11 +232,10 @@ impl Intervals {
         let state = self.state.lock();
         // The lock keeps the index as it is.
         let found = self.index.first_unchanging(start, last);
+        // SAFETY: As above.
+        let found = found.and_then(|mut run| unsafe { run.pop() });
         // SAFETY: A member in the index is valid, and stays in it while the lock is held.
-        let found = found.map(|cursor| unsafe {
-            let interval = cursor.interval();
-            ((*interval).start, (*interval).last)
-        });
+        let found = found.map(|interval| unsafe { ((*interval).start, (*interval).last) });
         let waiting = state.deferred.inserting().map(|sub| {
             // SAFETY: A member, hence valid.
             let interval = unsafe { &(*sub).interval_tree };
