@@ -33,7 +33,7 @@ pub const MODELS: &[Model] = &[
     up_to("calls::cancelled", cancelled, [Some(3), Some(4)]),
 ];
 
-const PAGE: u64 = 4096;
+pub const PAGE: u64 = 4096;
 
 /// A page as the kernel knows it: 1 if it is gone. Each look and each change is one step, as under the kernel's lock.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Page {
 }
 
 /// The address space in the place of the process's own, with events of system calls enabled.
-fn live(threads: usize) -> *mut mm_struct {
+pub fn live(threads: usize) -> *mut mm_struct {
     thread::seat(threads);
     let mm = mm::mm_alloc();
     MODEL_MM.store(mm, Ordering::Relaxed);
@@ -60,7 +60,7 @@ fn live(threads: usize) -> *mut mm_struct {
     mm
 }
 
-fn range_of(mm: *mut mm_struct, page: u64) -> mmu_notifier_range {
+pub fn range_of(mm: *mut mm_struct, page: u64) -> mmu_notifier_range {
     mmu_notifier_range {
         mm,
         start: page * PAGE,
@@ -109,9 +109,9 @@ fn unmap_both(mm: *mut mm_struct, pages: [&Page; 2], look: impl Fn() -> usize) {
 
 /// A driver of one page.
 #[repr(C)]
-struct Driver {
+pub struct Driver {
     sub: mmu_interval_notifier,
-    number: u64,
+    pub number: u64,
     page: Page,
     /// user_lock, and whether the device maps the page.
     mapped: Lock<bool>,
@@ -140,7 +140,7 @@ unsafe extern "C" fn invalidate(
 }
 
 impl Driver {
-    fn make(number: u64) -> &'static Self {
+    pub fn make(number: u64) -> &'static Self {
         Box::leak(Box::new(Self {
             // SAFETY: A C struct: zeroes are values of all of its members.
             sub: unsafe { zeroed() },
@@ -165,7 +165,7 @@ impl Driver {
         }))
     }
 
-    fn sub(&self) -> *mut mmu_interval_notifier {
+    pub fn sub(&self) -> *mut mmu_interval_notifier {
         (&raw const self.sub).cast_mut()
     }
 
@@ -174,7 +174,7 @@ impl Driver {
         unsafe { AtomicU64::from_ptr(&raw mut (*self.sub()).invalidate_seq) }
     }
 
-    fn insert(&self, mm: *mut mm_struct) {
+    pub fn insert(&self, mm: *mut mm_struct) {
         insert_sub(self.sub(), mm, self.number);
     }
 
@@ -199,7 +199,7 @@ impl Driver {
     }
 }
 
-fn insert_sub(sub: *mut mmu_interval_notifier, mm: *mut mm_struct, number: u64) {
+pub fn insert_sub(sub: *mut mmu_interval_notifier, mm: *mut mm_struct, number: u64) {
     let request = Request {
         interval_sub: sub,
         mm,

@@ -5,6 +5,7 @@
 
 mod busy;
 mod calls;
+mod cover;
 mod grace;
 mod locks;
 mod queue;
@@ -23,6 +24,7 @@ fn models() -> Vec<&'static Model> {
         busy::MODELS,
         space::MODELS,
         calls::MODELS,
+        cover::MODELS,
         stage::MODELS,
         queue::MODELS,
     ]

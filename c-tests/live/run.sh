@@ -121,6 +121,7 @@ coverage_off() {
 
 # The runtime of AddressSanitizer unmaps by instructions of its own, and has its own heap; what the program does is seen.
 asan_row() { (cd asan && ./table -r "$1" off live); }
+asan_net() { (cd asan && ./net); }
 asan_fire() { (cd asan && ./fire 300); }
 part_asan() {
 	local row
@@ -132,6 +133,7 @@ part_asan() {
 		check "with AddressSanitizer: $row" asan_row "$row"
 	done
 	check 'with AddressSanitizer: enabling and disabling under fire' asan_fire
+	check 'with AddressSanitizer: the net' asan_net
 	unset ASAN_OPTIONS
 	closing
 }
