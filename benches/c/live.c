@@ -3,8 +3,8 @@
  * What system calls cost with live events off and on, and with UCX's hooks: a process that does as it is told. A line
  * `STATE CALL COUNT` on stdin is answered by the nanoseconds of CPU that COUNT calls took. src/live.rs is at the other end.
  *
- * States: off; on (a range below and one above all memory is watched); watched (the memory of the call is watched, too). The callbacks
- * do next to nothing. They are counted, and have to be as many as they should, or the process ends.
+ * States: off; on (a range below and one above all memory is watched); watched (the memory of the call is watched, too); net, netted: as
+ * these two, with the net. The callbacks do next to nothing. They are counted, and have to be as many as they should, or the process ends.
  *
  * Usage: live [many | LIBUCS]: many: 100000 more ranges are watched; LIBUCS: UCX's hooks are installed. Both for good.
  */
@@ -195,19 +195,32 @@ static void hook_ucx(const char *libucs)
 
 /* ---- states ---- */
 
+static void enable(const char *state, bool net)
+{
+	struct mmu_notifier_live_status status = { .size = sizeof(status) };
+
+	must(!(errno = -mmu_notifier_live_enable_with(net ? MMU_NOTIFIER_LIVE_NET : 0)), state);
+	mmu_notifier_live_status(&status);
+	must(!net || status.mechanisms & MMU_NOTIFIER_LIVE_BY_NET, status.reason);
+}
+
 static bool go(const char *state, const struct call *call)
 {
 	static struct mmu_interval_notifier sub;
 	static const struct call *now;
-	static bool is_on;
-	bool on = strcmp(state, "off"), watched = !strcmp(state, "watched");
+	static const char off[] = "", with_sites[] = "sites", with_net[] = "net", *is_on = off;
+	const char *on = !strcmp(state, "off") ? off : strncmp(state, "net", 3) ? with_sites : with_net;
+	bool watched = !strcmp(state, "watched") || !strcmp(state, "netted");
 
 	if (now && (now != call || !watched)) {
 		mmu_interval_notifier_remove(&sub);
 		now = NULL;
 	}
-	if (on != is_on)
-		must(!(errno = -(on ? mmu_notifier_live_enable() : mmu_notifier_live_disable())), state);
+	if (on != is_on) {
+		must(!(errno = -mmu_notifier_live_disable()), state);
+		if (*on)
+			enable(state, on == with_net);
+	}
 	is_on = on;
 	if (watched && !now) {
 		watch(&sub, (unsigned long)*call->memory, call->size);

@@ -14,6 +14,8 @@ use crate::report::{Goal, Report, Target};
 const OFF: &str = "live off";
 const ON: &str = "live on";
 const WATCHED: &str = "live on, memory watched";
+const NET: &str = "live and its net";
+const NETTED: &str = "live and its net, memory watched";
 const MANY_OFF: &str = "live off, 1e5 other ranges";
 const MANY: &str = "live on, 1e5 other ranges";
 const OTHER: &str = "live off, another process";
@@ -118,6 +120,8 @@ struct Helpers {
     main: RefCell<Helper>,
     other: RefCell<Helper>,
     many: RefCell<Helper>,
+    /// None: there can be no net here.
+    net: Option<RefCell<Helper>>,
     ucx: Option<RefCell<Helper>>,
 }
 
@@ -141,6 +145,12 @@ fn one(report: &mut Report, settings: &Settings, helpers: &Helpers, call: &Call)
     ];
     if call.watched.is_some() {
         candidates.push(candidate(WATCHED, &helpers.main, "watched", call));
+    }
+    if let Some(net) = &helpers.net {
+        candidates.push(candidate(NET, net, "net", call));
+        if call.watched.is_some() {
+            candidates.push(candidate(NETTED, net, "netted", call));
+        }
     }
     if let Some(ucx) = &helpers.ucx {
         candidates.push(candidate(UCX, ucx, "off", call));
@@ -185,7 +195,13 @@ pub(crate) fn measure(report: &mut Report, settings: &Settings) {
     if libucs.is_none() {
         report.skip("UCX: the package libucx0 cannot be had here");
     }
+    let net = Helper::start(None);
+    let has_net = net.borrow_mut().ask("net", "getppid", 1).is_finite();
+    if !has_net {
+        report.skip("the net of live events: the kernel refuses a userfaultfd here");
+    }
     let helpers = Helpers {
+        net: has_net.then_some(net),
         main: Helper::start(None),
         other: Helper::start(None),
         many: Helper::start(Some("many")),
