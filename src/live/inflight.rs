@@ -378,18 +378,25 @@ mod tests {
 
     #[test]
     fn a_thread_that_sleeps_is_elsewhere() {
-        let (tell, told) = std::sync::mpsc::channel();
-        let (end, ended) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            tell.send(own_id()).expect("somebody asks");
-            ended.recv().expect_err("nothing is sent");
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        static END: AtomicU32 = AtomicU32::new(0);
+        let thread = std::thread::spawn(|| {
+            // ORDERING: SeqCst, all of them here: a test.
+            NUMBER.store(own_id().unsigned_abs(), Ordering::SeqCst);
+            while END.load(Ordering::SeqCst) == 0 {
+                std::thread::park();
+            }
         });
-        let number = told.recv().expect("its number");
+        while NUMBER.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        let number = NUMBER.load(Ordering::SeqCst) as i32;
         while place_of(number, &(0..0)) == Place::Running {
             std::thread::yield_now();
         }
         assert_eq!(place_of(number, &(0..0)), Place::Elsewhere);
-        drop(end);
+        END.store(1, Ordering::SeqCst);
+        thread.thread().unpark();
         thread.join().expect("no panic");
         assert_eq!(place_of(number, &(0..0)), Place::Elsewhere);
     }
