@@ -602,6 +602,21 @@ static void case_closed(void)
 	wait_for(&later, 1);
 }
 
+/* Who has closed the standard files finds them closed, whatever the library opens. */
+static void case_standard(void)
+{
+	static struct range range;
+
+	for (int fd = 0; fd < 2; fd++)
+		close(fd);
+	enable();
+	for (int fd = 0; fd < 2; fd++)
+		MUST(fcntl(fd, F_GETFD) < 0);
+	watch(&range);
+	MUST(!inline_munmap(range.start, LENGTH));
+	wait_for(&range, 1);
+}
+
 /* Files that the program closes are closed: the library's thread does not keep them. */
 static void case_pipe(void)
 {
@@ -887,6 +902,7 @@ static const struct { const char *name; void (*run)(void); } cases[] = {
 	{ "another userfaultfd", case_busy },
 	{ "a kind of memory", case_kind },
 	{ "its descriptor is closed", case_closed },
+	{ "standard files are closed", case_standard },
 	{ "files are not kept open", case_pipe },
 	{ "fork", case_fork },
 	{ "a bare clone", case_bare_clone },

@@ -128,7 +128,7 @@ impl Uffd {
             )
         };
         let uffd = Self {
-            descriptor: check(opened)? as c_int,
+            descriptor: beside_standard(check(opened)?)? as c_int,
             bell: 0,
             reaches_others: false,
         };
@@ -248,6 +248,20 @@ impl Uffd {
             )
         };
     }
+}
+
+/// The descriptor, or a copy in its place: a program that has closed its input or output is to find it closed.
+fn beside_standard(descriptor: usize) -> Result<usize, c_int> {
+    let first = libc::STDERR_FILENO as usize + 1;
+    if descriptor >= first {
+        return Ok(descriptor);
+    }
+    let duplicate = [descriptor, libc::F_DUPFD_CLOEXEC as usize, first, 0, 0, 0];
+    // SAFETY: Have no pointers. The descriptor is ours.
+    let copy = unsafe { syscall(libc::SYS_fcntl as usize, duplicate) };
+    // SAFETY: As above.
+    unsafe { syscall(libc::SYS_close as usize, [descriptor, 0, 0, 0, 0, 0]) };
+    check(copy)
 }
 
 /// Mapping by mapping: one that cannot be registered does not keep the others from it.
