@@ -180,7 +180,8 @@ static void case_does_not_wait_for_ever(void)
 	hold_in_munmap();
 	MUST(!mmu_notifier_live_enable());
 	MUST(!returned && now_ms() - before >= BOUND_MS);
-	MUST(status().enabled && says("a thread may be in a call") && status().missed == 1);
+	/* Nobody watched: nothing was missed yet. But nobody may trust what he sees from now on. */
+	MUST(status().enabled && says("a thread may be in a call") && !status().missed);
 	MUST(!epoch_stands_still());
 	/* Who subscribes now cannot be sure either. */
 	missed = status().missed;
@@ -197,6 +198,22 @@ static void case_does_not_wait_for_ever(void)
 	mmu_interval_notifier_remove(&sub);
 	insert(&sub);
 	MUST(status().missed == missed && epoch_stands_still());
+}
+
+/* Who watched before is told that he may have missed it. */
+static void case_watched_before(void)
+{
+	struct mmu_interval_notifier sub;
+
+	insert(&sub);
+	hold_in_munmap();
+	MUST(!mmu_notifier_live_enable());
+	MUST(!returned && status().missed == 1);
+	MUST(!epoch_stands_still());
+	let_go();
+	while (!epoch_stands_still())
+		sleep_ms(1);
+	mmu_interval_notifier_remove(&sub);
 }
 
 /* Enabled again, while the thread is still held: the same. */
@@ -305,6 +322,7 @@ struct one { const char *name; void (*run)(void); };
 static const struct one cases[] = {
 	{ "enable() waits for a munmap() that has begun before", case_waits },
 	{ "enable() does not wait for ever, and no epoch is good", case_does_not_wait_for_ever },
+	{ "who watched before has missed it", case_watched_before },
 	{ "enabled again while a munmap() is held", case_again },
 	{ "a child of fork, while a munmap() is held", case_fork },
 	{ "enable() does not wait for who sleeps elsewhere", case_sleeps_elsewhere },

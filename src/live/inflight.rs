@@ -21,6 +21,7 @@ use super::epoch::{self, Cause};
 use super::gate;
 use super::look::File;
 use super::objects;
+use crate::mm::WATCHED;
 use crate::sync::hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD;
 use crate::sync::{AtomicU32, Bell, Deadline, Lock, Ordering, is_alive, own_id, yield_now};
 
@@ -130,7 +131,10 @@ pub(super) fn settle() {
             waited += 1;
         }
     }
-    epoch::raise(Cause::Missed);
+    // Who subscribes after this look is noted (`note_subscription`).
+    if WATCHED.hull().is_some() {
+        epoch::raise(Cause::Missed);
+    }
 }
 
 /// Somebody subscribed. While there are suspects, one may be about to take away what he maps now.
