@@ -24,6 +24,7 @@ pub fn disable() -> Result<()> {
 /// Says so.
 pub fn status() -> mmu_notifier_live_status {
     let mut status = mmu_notifier_live_status::new();
+    status.take_counts();
     status.set_reason(Reason::Machine.text());
     status
 }

@@ -37,6 +37,7 @@ pub(super) fn set_fast() {
     WATCHED.fast.store(fast.into(), Ordering::Relaxed);
 }
 
+#[cfg(target_arch = "x86_64")]
 pub(super) fn run() {
     // ORDERING: Acquire pairs with the Release in `set`.
     let gap = GAP.load(Ordering::Acquire);

@@ -33,7 +33,8 @@ fn of_file(descriptor: usize) -> Option<usize> {
     let arguments = [descriptor, (&raw mut known).addr(), 0, 0, 0, 0];
     // SAFETY: The struct is ours.
     let result = unsafe { syscall(libc::SYS_fstatfs as usize, arguments) };
-    (result == 0 && known.f_type == libc::HUGETLBFS_MAGIC).then_some(known.f_bsize as usize)
+    (result == 0 && known.f_type as usize == libc::HUGETLBFS_MAGIC as usize)
+        .then_some(known.f_bsize as usize)
 }
 
 /// How long a mapping with these flags of this file becomes.

@@ -2,6 +2,8 @@
 
 use core::ffi::{c_char, c_long, c_uint, c_ulong};
 
+use super::epoch::{self, Cause};
+
 /// Flag of mmu_notifier_live_enable_with(): also spreads a net, a userfaultfd on what interval notifiers watch, which notices,
 /// late, what the sites do not see: munmap, mremap, mmap and madvise by other instructions and by io_uring. Where it cannot be
 /// had, live is enabled all the same, and `reason` says why.
@@ -112,6 +114,14 @@ impl mmu_notifier_live_status {
         }
     }
 
+    /// Fills in what the epoch counts, with or without live.
+    pub(super) fn take_counts(&mut self) {
+        self.late = epoch::count(Cause::Late);
+        self.missed = epoch::count(Cause::Missed) + epoch::count(Cause::Nested);
+        self.release_timeouts = epoch::count(Cause::Timeout);
+        self.epoch = epoch::epoch();
+    }
+
     /// Cuts what does not fit.
     pub(super) fn set_reason(&mut self, text: &str) {
         let room = self.reason.len() - 1;
@@ -124,6 +134,10 @@ impl mmu_notifier_live_status {
 
 /// Why live cannot be enabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "there is but one reason there")
+)]
 pub(super) enum Reason {
     None,
     #[cfg(not(target_arch = "x86_64"))]

@@ -378,10 +378,7 @@ pub fn status() -> mmu_notifier_live_status {
     // ORDERING: Relaxed, both: counters.
     status.events = EVENTS.load(Ordering::Relaxed);
     status.nested = NESTED.load(Ordering::Relaxed);
-    status.late = epoch::count(Cause::Late);
-    status.missed = epoch::count(Cause::Missed) + epoch::count(Cause::Nested);
-    status.release_timeouts = epoch::count(Cause::Timeout);
-    status.epoch = epoch::epoch();
+    status.take_counts();
     status.set_reason(reason.text());
     status
 }

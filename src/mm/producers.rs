@@ -188,11 +188,13 @@ const CLEARING: [c_int; 10] = [
     // It replaces the zero page.
     libc::MADV_POPULATE_WRITE,
     libc::MADV_DONTNEED_LOCKED,
-    libc::MADV_COLLAPSE,
+    COLLAPSE,
     libc::MADV_HWPOISON,
     libc::MADV_SOFT_OFFLINE,
     GUARD_INSTALL,
 ];
+/// MADV_COLLAPSE, of Linux 6.1.
+const COLLAPSE: c_int = 25;
 /// MADV_GUARD_INSTALL, of Linux 6.13.
 const GUARD_INSTALL: c_int = 102;
 

@@ -17,7 +17,7 @@ impl Deadline {
         };
         // SAFETY: The place is ours.
         unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut moment) };
-        moment.tv_sec += libc::time_t::from(milliseconds / 1000);
+        moment.tv_sec += i64::from(milliseconds / 1000);
         moment.tv_nsec += libc::c_long::from(milliseconds % 1000) * 1_000_000;
         if moment.tv_nsec >= NANOSECONDS {
             moment.tv_sec += 1;
@@ -35,7 +35,7 @@ impl Deadline {
     pub fn from_words(words: [u64; 2]) -> Self {
         let [seconds, nanoseconds] = words;
         Self(libc::timespec {
-            tv_sec: seconds as libc::time_t,
+            tv_sec: seconds as i64,
             tv_nsec: nanoseconds as libc::c_long,
         })
     }

@@ -30,12 +30,13 @@ pub unsafe fn start(
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
     // SAFETY: Both sets are ours; the first is filled.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr()) };
-    let mut thread: libc::pthread_t = 0;
+    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
     // SAFETY: The caller's promise.
-    let failed = unsafe { libc::pthread_create(&raw mut thread, ptr::null(), main, argument) };
+    let failed = unsafe { libc::pthread_create(thread.as_mut_ptr(), ptr::null(), main, argument) };
     // SAFETY: `old` was filled above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut()) };
-    (failed == 0).then_some(Thread(thread))
+    // SAFETY: Filled where the thread was started.
+    (failed == 0).then(|| Thread(unsafe { thread.assume_init() }))
 }
 
 /// The calling thread's identifier. Not 0.
