@@ -273,3 +273,87 @@ pub(in crate::live) fn has_calls(object: &Object) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten bytes of nothing: the finder looks no closer to the end.
+    const REST: [u8; 10] = [0xcc; 10];
+
+    /// The numbers that are found in the function of which `code` is all that is known.
+    fn numbers(code: core::ops::Range<usize>) -> Vec<Option<usize>> {
+        let object = Object {
+            name: Vec::new(),
+            base: 0,
+            functions: vec![code.start],
+            code: vec![code],
+        };
+        sites(&object).iter().map(|site| site.number).collect()
+    }
+
+    fn numbers_in(code: &[u8]) -> Vec<Option<usize>> {
+        let code = [code, &REST].concat();
+        let start = code.as_ptr().expose_provenance();
+        numbers(start..start + code.len())
+    }
+
+    /// `mov $11, %eax; syscall`: munmap.
+    const MUNMAP: [u8; 7] = [0xb8, 11, 0, 0, 0, 0x0f, 0x05];
+
+    #[test]
+    fn a_number_with_its_call_is_a_site() {
+        let returns = [0xc3];
+        let found = numbers_in(&[&MUNMAP[..], &returns].concat());
+        assert_eq!(found, [Some(11)]);
+    }
+
+    #[test]
+    fn a_call_behind_which_the_thread_ends_is_none() {
+        // xor %edi, %edi; mov $60, %eax; syscall
+        let exits = [0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
+        let found = numbers_in(&[&MUNMAP[..], &exits].concat());
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[cfg(target_env = "musl")]
+    mod musl {
+        use super::*;
+        use crate::live::plan::Plan;
+        use crate::live::status::Reason;
+
+        #[expect(unsafe_code, reason = "names of musl, for their addresses only")]
+        unsafe extern "C" {
+            fn __unmapself();
+        }
+
+        fn code_of(function: *const ()) -> core::ops::Range<usize> {
+            const LENGTH: usize = 64;
+            let start = function.expose_provenance();
+            start..start + LENGTH
+        }
+
+        #[test]
+        fn the_end_of_a_thread_is_left_alone() {
+            let code = code_of(__unmapself as *const ());
+            // SAFETY: Code of this program.
+            #[expect(unsafe_code, reason = "reads code")]
+            let text = unsafe { bytes(&(code.start..code.start + MUNMAP.len())) };
+            assert_eq!(text, MUNMAP, "it would be a site if no thread ended there");
+            assert!(!numbers(code.start..code.start + 24).contains(&Some(11)));
+        }
+
+        #[test]
+        fn munmap_would_be_a_site() {
+            let found = numbers(code_of(libc::munmap as *const ()));
+            assert_eq!(found.first(), Some(&Some(11)), "{found:?}");
+        }
+
+        #[test]
+        fn syscall_would_not_and_so_musl_is_refused() {
+            let found = numbers(code_of(libc::syscall as *const ()));
+            assert!(!found.contains(&None), "{found:?}");
+            assert!(matches!(Plan::make(), Err(Reason::Libc)));
+        }
+    }
+}
