@@ -20,11 +20,15 @@ static char *page_up(void *at) { return (char *)(((uintptr_t)at + PAGE - 1) & -(
 static char *page_down(void *at) { return (char *)((uintptr_t)at & -(uintptr_t)PAGE); }
 
 /* Room for what others allocate from now on, so that the end of the heap is left to the row. */
-static void leave_room(void)
+static void leave_room(size_t room)
 {
-	char *gap = malloc(CHUNK), *after = malloc(64);
+	char *gap = malloc(room), *after;
 
-	MUST(gap && after);
+	MUST(gap);
+	do {	/* what comes from below does not keep the gap from being the end */
+		after = malloc(PAGE);
+		MUST(after);
+	} while (after < gap);
 	free(gap);
 }
 
@@ -119,7 +123,7 @@ static void prepare_hole(struct watch *watch)
 
 	mallopt(M_MMAP_THRESHOLD, 16 * MiB);
 	mallopt(M_TRIM_THRESHOLD, 64 * MiB);
-	leave_room();
+	leave_room(CHUNK);
 	block = malloc(4 * MiB);
 	after = malloc(2 * CHUNK);	/* more than the gap has */
 	MUST(block && after > block);
@@ -136,7 +140,7 @@ static void change_trim(struct watch *watch)
 static void prepare_top(struct watch *watch)
 {
 	mallopt(M_MMAP_THRESHOLD, 16 * MiB);
-	leave_room();
+	leave_room(MiB);	/* whoever inserts may look at all sites again, if another patcher has come */
 	block = malloc(4 * MiB);
 	MUST(block && block + 4 * MiB < (char *)sbrk(0));
 	watch_all(watch, page_up(block + MiB), 2 * MiB);
