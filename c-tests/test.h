@@ -857,14 +857,29 @@ static int test_run(const struct test_case *test)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-/* Arguments: parts of the names of the cases to run; none: all of them. */
+/* Arguments: parts of the names of the cases to run; none: all of them. Or `-NAME=REASON': a case to leave out. */
 static bool test_wanted(const struct test_case *test, char **wanted)
 {
-	if (!*wanted)
-		return true;
-	for (; *wanted; wanted++)
-		if (strstr(test->name, *wanted))
+	bool all = true, named = false;
+
+	for (; *wanted; wanted++) {
+		if (**wanted == '-')
+			continue;
+		all = false;
+		named |= strstr(test->name, *wanted) != NULL;
+	}
+	return all || named;
+}
+
+static bool test_left_out(const struct test_case *test, char **arguments)
+{
+	size_t length = strlen(test->name);
+
+	for (; *arguments; arguments++)
+		if (**arguments == '-' && !strncmp(*arguments + 1, test->name, length) && (*arguments)[1 + length] == '=') {
+			printf("SKIP %s: %s\n", test->name, *arguments + 1 + length + 1);
 			return true;
+		}
 	return false;
 }
 
@@ -879,6 +894,10 @@ int main(int argc, char **argv)
 	for (struct test_case *test = test_first; test; test = test->next) {
 		if (!test_wanted(test, argv + 1))
 			continue;
+		if (test_left_out(test, argv + 1)) {
+			skipped++;
+			continue;
+		}
 		switch (test_run(test)) {
 		case 0: passed++; break;
 		case 77: skipped++; break;

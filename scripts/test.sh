@@ -32,6 +32,7 @@ part_man() { bash c-tests/man.sh; }
 part_model() { bash c-tests/model/run.sh; }
 part_live() { bash c-tests/live/run.sh; }
 part_model-bite() { bash c-tests/model/bite.sh; } # on request: builds the library once for each mistake
+part_cross() { bash c-tests/cross/run.sh; } # on request: compiles for two more targets
 part_drivers() { bash c-tests/drivers/run.sh; }
 part_abi() { bash c-tests/abi/run.sh; }
 part_instructions() { bash benches/instructions/check.sh; }

@@ -19,6 +19,12 @@ want redis-cli redis-tools
 want sqlite3 sqlite3
 want node nodejs
 want git git
+# On request: `tools.sh cross`.
+if [ "${1:-}" = cross ]; then
+	want musl-gcc musl-tools
+	want aarch64-linux-gnu-gcc 'gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
+	want qemu-aarch64-static qemu-user-static
+fi
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "installing:$missing"
