@@ -46,7 +46,7 @@ pub fn raise(cause: Cause) {
 }
 
 /// From now on nothing may be trusted for longer than a moment: each look at the epoch finds another one. Or no longer so.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(loom)))]
 pub(super) fn set_unsure(unsure: bool) {
     let now = if unsure { MAYBE } else { SURE };
     // ORDERING: AcqRel pairs with the exchange in `epoch`: who was told an epoch while that was unsure is found here.
