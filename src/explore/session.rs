@@ -132,7 +132,10 @@ impl Session {
         };
         // It gives the baton to the controller when it is about to sleep.
         let rested = mm::rouse_worker() && session.baton.take_within(options.patience);
-        state().events.clear();
+        let mut state = state();
+        state.events.clear();
+        lay_down(&mut state);
+        drop(state);
         rested.then_some(session).ok_or(StartError::Worker)
     }
 
@@ -550,6 +553,15 @@ fn join_as_worker(queue: *const c_void, reason: WaitReason) -> Option<usize> {
     state.worker = Some(me);
     set_role(Role::Member(state.generation, me));
     Some(me)
+}
+
+/// What roused the worker may have found it asleep once more, as a logical thread already: that was not meant for it.
+fn lay_down(state: &mut State) {
+    let Some(worker) = state.worker else { return };
+    if matches!(state.members[worker].status, Status::Woken) {
+        let bed = mm::worker_bed().addr();
+        state.members[worker].status = Status::Asleep(bed, WaitReason::MMU_NOTIFIER_WAIT_IDLE);
+    }
 }
 
 fn role_is_current_controller() -> bool {
