@@ -290,6 +290,16 @@ fn repeats(bug: Bug, first: &Run) {
 }
 
 #[test]
+fn a_session_begins_with_the_worker_at_rest() {
+    let _alone = alone();
+    for _ in 0..50_000 {
+        let session = Session::begin(Options::default()).expect("no other session");
+        assert_eq!(session.runnable(), [], "nothing is owed to the worker");
+        session.finish();
+    }
+}
+
+#[test]
 fn the_right_driver_passes_every_schedule() {
     let _alone = alone();
     for preemptions in [Some(2), Some(3), None] {
