@@ -245,7 +245,7 @@ impl<N: Notifier> Node<N> {
             invalidate_range_start: has(Ops::INVALIDATE_RANGE_START).then_some(range_start::<N>),
             invalidate_range_end: has(Ops::INVALIDATE_RANGE_END).then_some(range_end::<N>),
             arch_invalidate_secondary_tlbs: has(Ops::ARCH_INVALIDATE_SECONDARY_TLBS)
-                .then_some(secondary_tlbs::<N>),
+                .then_some(arch_invalidate_secondary_tlbs::<N>),
             alloc_notifier: None,
             free_notifier: Some(free::<N>),
         }
@@ -254,42 +254,27 @@ impl<N: Notifier> Node<N> {
 
 // The functions of the tables. What they are called with: a node of ours that is registered, an mm and a range that are valid.
 
-unsafe extern "C" fn release<N: Notifier>(sub: *mut mmu_notifier, mm: *mut mm_struct) {
-    // SAFETY: As said above.
-    let (notifier, mm) = unsafe { (Node::<N>::of(sub), AddressSpace::from_raw(mm)) };
-    shield((), || notifier.release(mm));
+/// The functions of ops that take an mm and numbers, with the answer of one that panics.
+macro_rules! functions_of_mm {
+    ($($op:ident($($number:ident),*) -> $answer:ty, else $otherwise:expr;)*) => {$(
+        unsafe extern "C" fn $op<N: Notifier>(
+            sub: *mut mmu_notifier,
+            mm: *mut mm_struct,
+            $($number: c_ulong),*
+        ) -> $answer {
+            // SAFETY: As said above.
+            let (notifier, mm) = unsafe { (Node::<N>::of(sub), AddressSpace::from_raw(mm)) };
+            shield($otherwise, || notifier.$op(mm, $($number),*))
+        }
+    )*};
 }
 
-unsafe extern "C" fn clear_flush_young<N: Notifier>(
-    sub: *mut mmu_notifier,
-    mm: *mut mm_struct,
-    start: c_ulong,
-    end: c_ulong,
-) -> c_int {
-    // SAFETY: As said above.
-    let (notifier, mm) = unsafe { (Node::<N>::of(sub), AddressSpace::from_raw(mm)) };
-    shield(0, || notifier.clear_flush_young(mm, start, end))
-}
-
-unsafe extern "C" fn clear_young<N: Notifier>(
-    sub: *mut mmu_notifier,
-    mm: *mut mm_struct,
-    start: c_ulong,
-    end: c_ulong,
-) -> c_int {
-    // SAFETY: As said above.
-    let (notifier, mm) = unsafe { (Node::<N>::of(sub), AddressSpace::from_raw(mm)) };
-    shield(0, || notifier.clear_young(mm, start, end))
-}
-
-unsafe extern "C" fn test_young<N: Notifier>(
-    sub: *mut mmu_notifier,
-    mm: *mut mm_struct,
-    address: c_ulong,
-) -> c_int {
-    // SAFETY: As said above.
-    let (notifier, mm) = unsafe { (Node::<N>::of(sub), AddressSpace::from_raw(mm)) };
-    shield(0, || notifier.test_young(mm, address))
+functions_of_mm! {
+    release() -> (), else ();
+    clear_flush_young(start, end) -> c_int, else 0;
+    clear_young(start, end) -> c_int, else 0;
+    test_young(address) -> c_int, else 0;
+    arch_invalidate_secondary_tlbs(start, end) -> (), else ();
 }
 
 unsafe extern "C" fn change_pte<N: Notifier>(
@@ -320,19 +305,6 @@ unsafe extern "C" fn range_end<N: Notifier>(
     // SAFETY: As said above.
     let (notifier, range) = unsafe { (Node::<N>::of(sub), Range::from_raw(range)) };
     shield((), || notifier.invalidate_range_end(&range));
-}
-
-unsafe extern "C" fn secondary_tlbs<N: Notifier>(
-    sub: *mut mmu_notifier,
-    mm: *mut mm_struct,
-    start: c_ulong,
-    end: c_ulong,
-) {
-    // SAFETY: As said above.
-    let (notifier, mm) = unsafe { (Node::<N>::of(sub), AddressSpace::from_raw(mm)) };
-    shield((), || {
-        notifier.arch_invalidate_secondary_tlbs(mm, start, end);
-    });
 }
 
 /// Frees a node after its last put.
