@@ -11,20 +11,25 @@
 use super::node::{FANOUT, Node};
 use crate::sync::{AtomicPtr, AtomicU64};
 
+/// Returns what the first expression gives whose feature the processor has: each may rely on its feature.
+macro_rules! return_where {
+    ($($feature:tt => $vectors:expr;)+) => {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+        {
+            $(if std::is_x86_feature_detected!($feature) {
+                // SAFETY: The processor has the feature; arrays of a node, or eight words.
+                return unsafe { $vectors };
+            })+
+        }
+    };
+}
+
 /// One bit for each of `words` that is not below `bound`.
 #[inline(always)]
 pub(super) fn not_below(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    {
-        let words = words.as_ptr().cast();
-        if std::is_x86_feature_detected!("avx512f") {
-            // SAFETY: The processor has AVX-512; an array of a node.
-            return Some(unsafe { x86_64::compare::<{ x86_64::NOT_BELOW }>(words, bound) });
-        }
-        if std::is_x86_feature_detected!("avx2") {
-            // SAFETY: The processor has AVX2; an array of a node.
-            return Some(unsafe { !x86_64::below(words, bound) & ALL });
-        }
+    return_where! {
+        "avx512f" => Some(x86_64::compare::<{ x86_64::NOT_BELOW }>(words.as_ptr().cast(), bound));
+        "avx2" => Some(!x86_64::below(words.as_ptr().cast(), bound) & ALL);
     }
     None
 }
@@ -32,18 +37,12 @@ pub(super) fn not_below(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> 
 /// One bit for each of `words` that is not above `bound`.
 #[inline(always)]
 pub(super) fn not_above(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    {
-        let words = words.as_ptr().cast();
-        if std::is_x86_feature_detected!("avx512f") {
-            // SAFETY: The processor has AVX-512; an array of a node.
-            return Some(unsafe { x86_64::compare::<{ x86_64::NOT_ABOVE }>(words, bound) });
-        }
-        if std::is_x86_feature_detected!("avx2") {
-            let behind = bound.checked_add(1);
-            // SAFETY: The processor has AVX2; an array of a node.
-            return Some(behind.map_or(ALL, |behind| unsafe { x86_64::below(words, behind) }));
-        }
+    return_where! {
+        "avx512f" => Some(x86_64::compare::<{ x86_64::NOT_ABOVE }>(words.as_ptr().cast(), bound));
+        "avx2" => Some(match bound.checked_add(1) {
+            Some(behind) => x86_64::below(words.as_ptr().cast(), behind),
+            None => ALL,
+        });
     }
     None
 }
@@ -51,12 +50,11 @@ pub(super) fn not_above(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> 
 /// One bit for each of `words` that is `word`.
 #[inline(always)]
 pub(super) fn equal<T>(words: &[AtomicPtr<T>; FANOUT], word: *const T) -> Option<u32> {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    if std::is_x86_feature_detected!("avx512f") {
-        // SAFETY: The processor has AVX-512; an array of a node.
-        return Some(unsafe {
-            x86_64::compare::<{ x86_64::EQUAL }>(words.as_ptr().cast(), word.addr() as u64)
-        });
+    return_where! {
+        "avx512f" => {
+            let words = words.as_ptr().cast();
+            Some(x86_64::compare::<{ x86_64::EQUAL }>(words, word.addr() as u64))
+        };
     }
     None
 }
@@ -64,10 +62,8 @@ pub(super) fn equal<T>(words: &[AtomicPtr<T>; FANOUT], word: *const T) -> Option
 /// One bit for each of eight `words`, of whatever table, that is `word`.
 #[inline(always)]
 pub(crate) fn equal_of_eight(words: &[usize; 8], word: usize) -> Option<u32> {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    if std::is_x86_feature_detected!("avx512f") {
-        // SAFETY: The processor has AVX-512.
-        return Some(unsafe { x86_64::equal_of_eight(words.as_ptr().cast(), word as u64) });
+    return_where! {
+        "avx512f" => Some(x86_64::equal_of_eight(words.as_ptr().cast(), word as u64));
     }
     None
 }
@@ -75,11 +71,11 @@ pub(crate) fn equal_of_eight(words: &[usize; 8], word: usize) -> Option<u32> {
 /// Moves the entries from `at` on up by one, the last one out; what stands at `at` stays there as well.
 #[inline(always)]
 pub(super) fn move_up(node: &Node, at: usize) -> bool {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    if std::is_x86_feature_detected!("avx512f") {
-        // SAFETY: The processor has AVX-512.
-        unsafe { x86_64::shift::<-8>(node, (ALL << 1 << at) & ALL) };
-        return true;
+    return_where! {
+        "avx512f" => {
+            x86_64::shift::<-8>(node, (ALL << 1 << at) & ALL);
+            true
+        };
     }
     false
 }
@@ -87,11 +83,11 @@ pub(super) fn move_up(node: &Node, at: usize) -> bool {
 /// Moves the entries behind `at` down by one, onto it; the last one stays where it was as well.
 #[inline(always)]
 pub(super) fn move_down(node: &Node, at: usize) -> bool {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    if std::is_x86_feature_detected!("avx512f") {
-        // SAFETY: The processor has AVX-512.
-        unsafe { x86_64::shift::<8>(node, (ALL << at) & (ALL >> 1)) };
-        return true;
+    return_where! {
+        "avx512f" => {
+            x86_64::shift::<8>(node, (ALL << at) & (ALL >> 1));
+            true
+        };
     }
     false
 }
