@@ -59,6 +59,7 @@
 #define NR_LOOKS	3		/* that agree before an access is called stale */
 #define PROBE		2056		/* where in a page the word lies that is compared; the allocator's words lie elsewhere */
 #define FRAME		((1UL << 55) - 1)	/* the page frame number in a word of pagemap */
+#define PRESENT		(1UL << 63)		/* the word has one */
 
 typedef _Atomic unsigned long counter;
 
@@ -69,7 +70,7 @@ struct pins {
 	unsigned long start;
 	int nr_pages;
 	int pipe[2];			/* holds a reference to each page */
-	uint64_t frame[MAX_PAGES];	/* 0: we may not know */
+	uint64_t frame[MAX_PAGES];	/* 0: not known */
 };
 
 /* An entry of the card's table. */
@@ -86,6 +87,10 @@ static counter accesses, refused, stale;
 
 static int pagemap = -1;
 
+/*
+ * 0 where there is none to see: we may not know, or the kernel is about to migrate the page. It cannot, as the page is pinned,
+ * but as long as it tries there is a swap entry in the page table, and not the frame.
+ */
 static void read_frames(const struct pins *pins, uint64_t *frame)
 {
 	size_t size = pins->nr_pages * sizeof(*frame);
@@ -94,7 +99,12 @@ static void read_frames(const struct pins *pins, uint64_t *frame)
 	if (pagemap >= 0 && pread(pagemap, frame, size, pins->start / PAGE_SIZE * sizeof(*frame)) != (ssize_t)size)
 		memset(frame, 0, size);
 	for (int i = 0; i < pins->nr_pages; i++)
-		frame[i] &= FRAME;
+		frame[i] = frame[i] & PRESENT ? frame[i] & FRAME : 0;
+}
+
+static bool is_other_frame(uint64_t frame, uint64_t pinned)
+{
+	return frame && pinned && frame != pinned;
 }
 
 static void unpin(struct pins *pins)
@@ -176,7 +186,7 @@ static bool looks_current(const struct pins *pins, bool tell)
 		return false;
 	read_frames(pins, frame);
 	for (int i = 0; i < pins->nr_pages; i++) {
-		if (frame[i] == pins->frame[i] && (before[i] != after[i] || sent[i] == before[i]))
+		if (!is_other_frame(frame[i], pins->frame[i]) && (before[i] != after[i] || sent[i] == before[i]))
 			continue;
 		if (tell)
 			fprintf(stderr, "regcache: stale: %#lx has frame %#lx and word %#lx; sent frame %#lx and word %#lx\n",
@@ -188,8 +198,7 @@ static bool looks_current(const struct pins *pins, bool tell)
 
 /*
  * Are the pinned pages those behind the addresses? What is stale stays so, as the lock is held: so look twice. A word of the
- * allocator, or of a struct in the same page, may change and change back during a look, and pagemap shows no frame while
- * the kernel tries to migrate a page (which it cannot, as it is pinned).
+ * allocator, or of a struct in the same page, may change and change back during a look.
  */
 static bool is_current(const struct pins *pins)
 {
