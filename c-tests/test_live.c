@@ -1188,6 +1188,8 @@ TEST(LIVE_on_and_off_under_fire)
 	static const unsigned flags[] = { 0, MMU_NOTIFIER_LIVE_PAGE_SWAP, MMU_NOTIFIER_LIVE_PROC_MEM };
 	struct thread *threads[3];
 
+	/* Each round waits for threads that were preempted in a call: on a busy machine for a turn of the scheduler. */
+	alarm(4 * TEST_DEADLINE);
 	for (int n = 0; n < 3; n++)
 		threads[n] = spawn(hammer, NULL);
 	for (int round = 0; round < 150; round++) {
