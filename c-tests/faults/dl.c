@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,25 +67,35 @@ static void open_driver(void) { open_driver_at(DRIVER); }
 
 static int is_mapped(const char *path) { void *handle = dlopen(path, RTLD_NOW | RTLD_NOLOAD); if (handle) dlclose(handle); return !!handle; }
 
-/* Threads of the library, by their name. */
+/*
+ * Threads of the library, by their name. One that was joined may be on its way out of the kernel still, where it is listed; it
+ * says so in its flags.
+ */
+static bool is_worker(const char *thread)
+{
+	enum { EXITING = 0x4 };		/* PF_EXITING */
+	unsigned flags = EXITING;
+	char path[300], name[32];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%s/stat", thread);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	if (fscanf(file, "%*d (%31[^)]) %*c %*d %*d %*d %*d %*d %u", name, &flags) != 2)
+		flags = EXITING;
+	fclose(file);
+	return !(flags & EXITING) && !strcmp(name, "mmu_notifier");
+}
+
 static int workers(void)
 {
 	DIR *tasks = opendir("/proc/self/task");
 	struct dirent *entry;
 	int found = 0;
 
-	while ((entry = readdir(tasks))) {
-		char path[300], name[32] = "";
-		FILE *file;
-
-		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
-		file = fopen(path, "r");
-		if (!file)
-			continue;
-		if (fgets(name, sizeof(name), file))
-			found += !strcmp(name, "mmu_notifier\n");
-		fclose(file);
-	}
+	while ((entry = readdir(tasks)))
+		found += is_worker(entry->d_name);
 	closedir(tasks);
 	return found;
 }
