@@ -405,13 +405,14 @@ def test_owners_and_events_are_numbers() -> None:
 
 def test_rb_3_and_ir_6_read_begin_and_remove_wait_for_the_end() -> None:
     mm = mn.Mm()
-    interval = mm.insert(Interval(), 0, PAGE)
+    # Two, as whoever comes late finds the second one removed.
+    interval, other = mm.insert(Interval(), 0, PAGE), mm.insert(Interval(), 0, PAGE)
     order: list[str] = []
     invalidation = mm.invalidate(0, PAGE)
     invalidation.begin()
 
     def remove() -> None:
-        interval.remove()
+        other.remove()
         order.append("removed")
 
     threads = [
