@@ -75,11 +75,10 @@ section_valgrind() {
 	build threads threads.c $shared && check valgrind-threads $valgrind "$out/threads"
 	build sizes sizes.c $shared && check valgrind-sizes $valgrind "$out/sizes"
 	build signals signals.c $shared && check valgrind-signals $valgrind "$out/signals" storm handler worker
-	# No leaks here: what threads of the parent were in the middle of is lost in a child. And not the domain that is gone when
-	# its sleepers are woken by address, which valgrind takes for a read.
+	# No leaks here: what threads of the parent were in the middle of is lost in a child.
 	build fork fork.c $shared &&
 		check valgrind-fork $valgrind --leak-check=no "$out/fork" does_not_wait each_callback free_notifier exit_handlers \
-			under_load call_srcu
+			under_load call_srcu a_domain
 	unset FAULTS_SCALE
 }
 

@@ -1,7 +1,7 @@
 //! Two system calls.
 #![expect(unsafe_code, reason = "system calls")]
 
-use super::AtomicU32;
+use super::{AtomicU32, memcheck};
 
 /// A moment, after which a sleep is not worth while any more.
 #[derive(Clone, Copy, Debug)]
@@ -85,5 +85,5 @@ pub(super) fn wake(word: *const u32, count: i32) {
     let command = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     let arguments = [word.addr(), command as usize, count as usize, 0, 0, 0];
     // SAFETY: FUTEX_WAKE uses the address as a key only.
-    unsafe { super::syscall(libc::SYS_futex as usize, arguments) };
+    memcheck::unreported(|| unsafe { super::syscall(libc::SYS_futex as usize, arguments) });
 }

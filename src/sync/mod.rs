@@ -31,6 +31,8 @@ pub mod fence;
 mod futex;
 pub mod hook;
 mod lock;
+#[cfg(not(loom))]
+mod memcheck;
 #[cfg(loom)]
 pub mod model;
 pub mod pages;
