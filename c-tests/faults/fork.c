@@ -462,16 +462,17 @@ static void start_work(void)
 	process = current->mm;
 	for (long n = 0; n < WORKERS; n++)
 		threads[n] = spawn(do_work, (void *)n);
+	for (int n = 0; n < WORKERS; n++)
+		while (!LOAD(loops[n]))
+			sched_yield();
 }
 
 /* Every count is exact: nothing that a fork took along was counted here. */
 static void end_work(void)
 {
 	STORE(stop, 1);
-	for (int n = 0; n < WORKERS; n++) {
+	for (int n = 0; n < WORKERS; n++)
 		join(threads[n]);
-		ASSERT(LOAD(loops[n]) > 0);
-	}
 	mmu_notifier_synchronize();
 	ASSERT_EQ(gets, freed);
 	ASSERT_EQ(mm_count(mm), 1);
