@@ -155,7 +155,7 @@ echo done
 REDIS = """
 set -e
 "$REDIS_SERVER" --port 0 --unixsocket "$PWD/s" --save '' --dir "$PWD" --io-threads 3 --daemonize no --loglevel warning &
-for i in $(seq 100); do [ -S s ] && redis-cli -s s ping >/dev/null 2>&1 && break; sleep 0.1; done
+for i in $(seq 600); do [ -S s ] && redis-cli -s s ping >/dev/null 2>&1 && break; sleep 0.1; done
 redis-benchmark -s s -q -n 4000 -r 4000 -d 2000 -t set,lpush >/dev/null
 redis-cli -s s bgsave >/dev/null; sleep 0.5
 redis-cli -s s flushall async >/dev/null; redis-cli -s s debug jmap >/dev/null 2>&1 || true
