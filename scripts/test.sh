@@ -41,7 +41,9 @@ part_abi-guard() { bash c-tests/abi/guard.sh; }
 part_python() { bash python/test.sh; }
 part_fuzz() { bash fuzz/run.sh; }
 # The checks themselves.
-part_checks() { bash scripts/test-tally.sh && python3 scripts/bite.py --anchors; }
+part_checks() {
+	bash scripts/test-tally.sh && python3 c-tests/stress/bite.py --anchors && python3 scripts/bite.py --anchors
+}
 # The short form of every model, and as many of the mistakes that they must find as fit into the seconds.
 part_models() {
 	bash models/run.sh

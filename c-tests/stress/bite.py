@@ -3,9 +3,10 @@
 """Seeds mistakes in a copy of the library, one at a time, and has torture find each.
 
 Usage: bite.py [-t SECONDS] [-o FOLDER] [NAME ...]
+       bite.py --anchors
 
-Not part of `make test`: run it after a change of torture, or of what a mistake's anchor is in. An anchor that does not match
-exactly once is a failure: write the mistake anew for the new code.
+Not part of `make test`, but for the anchors: run it after a change of torture, or of what a mistake's anchor is in. An anchor that
+does not match exactly once is a failure: write the mistake anew for the new code.
 """
 import argparse, os, re, shutil, subprocess, sys, tempfile, time
 
@@ -22,8 +23,8 @@ MISTAKES = {
         "delist(subscription, mm, subscriptions);\n        chain::synchronize();",
         "let early = WALKS.begin();\n        delist(subscription, mm, subscriptions);\n        WALKS.wait(early);")],
     "free-before-grace-period": [("src/srcu/worker.rs",
-        "let ripe = self.callbacks.first_ticket()? <= self.ripe;",
-        "let ripe = self.callbacks.first_ticket().is_some();")],
+        "let ripe = first <= self.ripe;",
+        "let ripe = first <= first.max(self.ripe);")],
     "worker-runs-one-ticket-early": [("src/srcu/worker.rs",
         "queue.ripe = queue.ripe.max(ticket);",
         "queue.ripe = queue.ripe.max(Ticket(ticket.0 + 1));")],
@@ -41,8 +42,11 @@ MISTAKES = {
         "        let early = chain.first.load(Ordering::Acquire);\n        let thread = thread::current();\n"
         "        Self {\n            early,\n            chain,"),
         ("src/chain/walks.rs",
-        "Place(self.chain.first.load(Ordering::Acquire))",
-        "Place(self.early)")],
+        "            chain,\n            mm,\n            thread: self.thread,",
+        "            early: chain.first.load(Ordering::Acquire),\n            chain,\n            mm,\n            thread: self.thread,"),
+        ("src/chain/walks.rs",
+        "    pub fn first(&self) -> Place {\n        self.chain.first()\n",
+        "    pub fn first(&self) -> Place {\n        Place(self.early)\n")],
     "nested-section-clears-the-word": [("src/srcu/mod.rs",
         "        if !section.0 {\n            return false;\n        }\n",
         "        let _ = section;\n")],
@@ -166,11 +170,11 @@ MISTAKES = {
         "        self.sleepers.fetch_add(1, Ordering::Relaxed);\n        drop(guard);\n",
         "        drop(guard);\n        self.sleepers.fetch_add(1, Ordering::Relaxed);\n")],
     "deferred-insert-dropped": [("src/interval/deferred.rs",
-        "index.insert(&mut self.nodes, node_of(sub), abi.number());",
-        "let _ = abi.number();")],
+        "index.insert(&mut self.nodes, node_of(sub), mark);",
+        "let _ = mark;")],
     "deferred-insert-not-undone": [("src/interval/membership.rs",
-        "                unsafe { state.deferred.remove(sub) };\n            }\n            Some(Place::Inserted)",
-        "                let _ = sub;\n            }\n            Some(Place::Inserted)")],
+        "            unsafe { state.deferred.remove(sub) };\n        } else {",
+        "            let _ = sub;\n        } else {")],
     "deferred-insert-promised-nothing": [("src/index/nodes.rs", "self.promised += count;", "let _ = count;"),
         ("src/index/nodes.rs", "self.promised -= count;", "let _ = count;")],
     "one-deferred-item-lost": [
@@ -240,23 +244,47 @@ def build(copy):
     return made.stdout if made.returncode else None
 
 
-def seed(copy, edits):
+def mistaken(edits):
+    """The files with the mistake in them, as {name: text}; raises ValueError if an anchor does not match once."""
+    texts = {}
     for name, old, new in edits:
-        path = os.path.join(copy, name)
-        with open(path) as file:
-            text = file.read()
-        if text.count(old) != 1:
-            return f"an anchor in {name} matches {text.count(old)} times"
-        with open(path, "w") as file:
-            file.write(text.replace(old, new))
+        if name not in texts:
+            with open(os.path.join(ROOT, name)) as file:
+                texts[name] = file.read()
+        count = texts[name].count(old)
+        if count != 1:
+            raise ValueError(f"an anchor in {name} matches {count} times")
+        texts[name] = texts[name].replace(old, new)
+    return texts
+
+
+def seed(copy, edits):
+    try:
+        texts = mistaken(edits)
+    except ValueError as error:
+        return str(error)
+    for name, text in texts.items():
+        with open(os.path.join(copy, name), "w") as file:
+            file.write(text)
     return None
+
+
+def check_anchors():
+    """Do all anchors match? Nothing is run."""
+    failed = 0
+    for name, edits in MISTAKES.items():
+        try:
+            mistaken(edits)
+        except ValueError as error:
+            print(f"FAIL {name}: {error}")
+            failed += 1
+    print(f"{len(MISTAKES) - failed} passed, {failed} failed")
+    return failed != 0
 
 
 def bite(copy, name, seconds):
     """Seeds, builds, runs; returns what was wrong with the try, or None."""
     edits = MISTAKES[name]
-    for file in {edit[0] for edit in edits}:
-        shutil.copy(os.path.join(ROOT, file), os.path.join(copy, file))
     try:
         error = seed(copy, edits) or build(copy)
         if error:
@@ -281,9 +309,12 @@ def main():
     options = argparse.ArgumentParser(usage=__doc__)
     options.add_argument("-t", type=int, default=60)
     options.add_argument("-o")
+    options.add_argument("--anchors", action="store_true")
     options.add_argument("names", nargs="*")
     options = options.parse_args()
-    copy = options.o or tempfile.mkdtemp(prefix="bite-")
+    if options.anchors:
+        return check_anchors()
+    copy = os.path.abspath(options.o) if options.o else tempfile.mkdtemp(prefix="bite-")
     os.makedirs(copy, exist_ok=True)
     run(f"git ls-files -z | xargs -0 cp --parents -t {copy}", cwd=ROOT)
     run("rm -f build/torture", cwd=copy)

@@ -5,15 +5,16 @@
 //! that takes its place. The line breaks at the end of both count, unless a text is a part of a line.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-fn mutate(mutation: &str, root: &str) -> Result<(), String> {
+/// The file that a mutation is about, below `root`, and its text with the mistake in it.
+fn mutated(mutation: &Path, root: &Path) -> Result<(PathBuf, String), String> {
     let text = fs::read_to_string(mutation).map_err(|error| error.to_string())?;
     let (head, rest) = text.split_once("\n----- old\n").ok_or("no old text")?;
     let (old, new) = rest.split_once("----- new\n").ok_or("no new text")?;
     let (_, file) = head.split_once(' ').ok_or("no file")?;
-    let path = Path::new(root).join(file);
+    let path = root.join(file);
     let source = fs::read_to_string(&path).map_err(|error| format!("{file}: {error}"))?;
     let (old, new) = match source.matches(old).count() {
         0 => (old.trim_end_matches('\n'), new.trim_end_matches('\n')),
@@ -25,7 +26,7 @@ fn mutate(mutation: &str, root: &str) -> Result<(), String> {
             "{file}: the old text is there {count} times, not once: anchor the mutation anew"
         ));
     }
-    fs::write(&path, source.replacen(old, new, 1)).map_err(|error| format!("{file}: {error}"))
+    Ok((path, source.replacen(old, new, 1)))
 }
 
 fn main() -> ExitCode {
@@ -34,11 +35,31 @@ fn main() -> ExitCode {
         eprintln!("usage: mutate MUTATION ROOT");
         return ExitCode::from(2);
     };
-    match mutate(mutation, root) {
+    let written = mutated(Path::new(mutation), Path::new(root))
+        .and_then(|(path, text)| fs::write(path, text).map_err(|error| error.to_string()));
+    match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
             eprintln!("{mutation}: {what}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mutation_fits_the_sources() {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mutations = fs::read_dir(own.join("mutations")).expect("mutations");
+        let paths = mutations.map(|entry| entry.expect("an entry").path());
+        let results: Vec<_> = paths
+            .map(|path| mutated(&path, &own.join("../..")))
+            .collect();
+        assert!(results.len() > 20, "{} mutations", results.len());
+        let wrong: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
