@@ -17,9 +17,9 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use super::generations::{Generations, State, Ticket};
-use super::worker::{Fifo, Worker};
+use super::worker::Worker;
 use crate::abi::types::callback_head;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, Fifo, Ordering};
 
 /// Open generations of a driver's domain; what does not fit waits a little longer.
 const GENERATIONS: usize = if cfg!(loom) { 2 } else { 8 };
@@ -37,9 +37,9 @@ const _: () = assert!(align_of::<srcu_struct>() == 8);
 
 #[derive(Debug)]
 struct Callbacks {
-    waiting: Fifo,
+    waiting: Fifo<callback_head>,
     ticket: Ticket,
-    next: Fifo,
+    next: Fifo<callback_head>,
 }
 
 impl Default for srcu_struct {

@@ -1,9 +1,9 @@
 //! Grace periods for readers that may sleep (floor 2).
 //!
-//! Owns: the domain of walks, of which there is one for the process ([`Srcu`]); drivers' own domains ([`srcu_struct`]); and the
-//! worker that runs callbacks after a grace period.
+//! Owns: the domains that a process has once ([`Srcu`]: walks, system calls, the process's RCU); drivers' own domains
+//! ([`srcu_struct`]); and the worker that runs callbacks after a grace period.
 //!
-//! The domain of walks. Time is a number, `now`, which every grace period raises. A reader notes the number in its thread's
+//! A domain that a process has once. Time is a number, `now`, which every grace period raises. A reader notes the number in its thread's
 //! record when it enters, and 0 when it leaves; nested sections change nothing. A grace period takes the number as its ticket,
 //! raises it, and waits until no record holds a number from 1 to the ticket. So it waits for exactly the readers that were
 //! inside when it began (DV-6). A reader stores two words and fences nothing; the grace period pays with one heavy fence.
@@ -26,7 +26,7 @@
 //! system calls, which a thread cannot help leaving open when it is cancelled: who waits for them looks from time to time who is
 //! dead.
 //!
-//! Lock order: the lock of a driver's domain, then the worker's, then that of the domain of walks, then that of its fences.
+//! Lock order: the lock of a driver's domain, then the worker's, then that of an [`Srcu`]'s sleepers, then that of its fences.
 
 mod domain;
 mod generations;

@@ -17,7 +17,6 @@
 //! * `finished` counts callbacks that are over, whatever follows them included (GP-7's mmdrop).
 //! * Where no thread can be created, `barrier` does the work on its caller's thread: nothing that is owed is lost. Whoever
 //!   serves in a thread's place runs all work, which nobody may be waiting for, and hands on what came meanwhile.
-//!
 //! * fork holds the queue's lock, and waits for malloc's locks. Who may hold one of these (a call or a walk that ends inside free())
 //!   does not wait for fork: what it had to tell the worker, fork tells it ([`Worker::kick`], [`Worker::poke`]).
 //!
@@ -32,7 +31,8 @@ use core::ptr;
 use super::{RCU, Srcu, Ticket};
 use crate::abi::types::callback_head;
 use crate::sync::{
-    self, AtomicPtr, AtomicU32, AtomicU64, Lock, LockGuard, Ordering, Thread, WaitQueue,
+    self, AtomicPtr, AtomicU32, AtomicU64, Fifo, Linked, Lock, LockGuard, Ordering, Thread,
+    WaitQueue,
     hook::{
         self,
         WaitReason::{
@@ -53,24 +53,25 @@ pub struct WorkerOps {
     pub call: unsafe fn(head: *mut callback_head),
 }
 
-/// A first-in first-out queue, linked through `callback_head.next`. Zeroed memory is an empty one.
-#[derive(Debug)]
-pub(super) struct Fifo {
-    first: *mut callback_head,
-    last: *mut callback_head,
+// SAFETY: The word is the queue's, from `call` on until the head is called.
+unsafe impl Linked for callback_head {
+    fn link(head: *mut Self) -> *mut *mut Self {
+        head.wrapping_byte_add(offset_of!(callback_head, next))
+            .cast()
+    }
 }
 
 #[derive(Debug)]
 struct Queue {
     /// Waiting for a grace period, whose ticket is in `callback_head.func`.
-    callbacks: Fifo,
+    callbacks: Fifo<callback_head>,
     /// Waiting for the grace period `rcu_ticket` of the RCU domain; `callback_head.func` is to be called.
-    rcu: Fifo,
+    rcu: Fifo<callback_head>,
     rcu_ticket: Ticket,
     /// As `rcu`, but later: waiting for one that has not begun.
-    rcu_later: Fifo,
+    rcu_later: Fifo<callback_head>,
     /// Not waiting for anything; `callback_head.func` is to be called.
-    work: Fifo,
+    work: Fifo<callback_head>,
     /// Callbacks with this ticket or an older one may run: their grace period is over.
     ripe: Ticket,
     /// Callbacks ever queued.
@@ -137,60 +138,14 @@ pub struct Worker {
     told_fork: AtomicU32,
 }
 
-impl Fifo {
-    pub(super) const EMPTY: Self = Self {
-        first: ptr::null_mut(),
-        last: ptr::null_mut(),
+/// The tickets of the oldest callback and of the newest.
+fn tickets(callbacks: &Fifo<callback_head>) -> Option<(Ticket, Ticket)> {
+    let of = |head| {
+        // SAFETY: Queued by `Worker::call`, which wrote the word; hence valid.
+        Ticket(unsafe { ticket_word(head).read() })
     };
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.first.is_null()
-    }
-
-    /// # Safety
-    /// `head` is in no queue and stays valid until it is popped.
-    pub(super) unsafe fn push(&mut self, head: *mut callback_head) {
-        // SAFETY: The caller gives us `head`.
-        unsafe { (*head).next = ptr::null_mut() };
-        if self.first.is_null() {
-            self.first = head;
-        } else {
-            // SAFETY: `last` is queued, hence valid.
-            unsafe { (*self.last).next = head };
-        }
-        self.last = head;
-    }
-
-    /// Puts all of `other` behind what is here.
-    fn append(&mut self, other: &mut Self) {
-        while let Some(head) = other.pop() {
-            // SAFETY: Just taken out, hence valid and in no queue.
-            unsafe { self.push(head) };
-        }
-    }
-
-    pub(super) fn pop(&mut self) -> Option<*mut callback_head> {
-        let head = self.first;
-        if head.is_null() {
-            return None;
-        }
-        // SAFETY: Queued, hence valid.
-        self.first = unsafe { (*head).next };
-        Some(head)
-    }
-
-    /// The tickets of the oldest callback and of the newest.
-    fn tickets(&self) -> Option<(Ticket, Ticket)> {
-        let of = |head| {
-            // SAFETY: Queued by `Worker::call`, which wrote the word; hence valid.
-            Ticket(unsafe { ticket_word(head).read() })
-        };
-        (!self.is_empty()).then(|| (of(self.first), of(self.last)))
-    }
-
-    fn first_ticket(&self) -> Option<Ticket> {
-        self.tickets().map(|(first, _)| first)
-    }
+    let (first, last) = callbacks.ends()?;
+    Some((of(first), of(last)))
 }
 
 impl Queue {
@@ -225,7 +180,8 @@ impl Queue {
         if let Some(head) = self.work.pop() {
             return Some(Item::Work(head));
         }
-        let ripe = self.callbacks.first_ticket()? <= self.ripe;
+        let (first, _) = tickets(&self.callbacks)?;
+        let ripe = first <= self.ripe;
         ripe.then(|| self.callbacks.pop().map(Item::Callback))?
     }
 }
@@ -318,11 +274,13 @@ impl Worker {
             let before = unsafe { core::mem::replace(&mut (*last).next, first) };
             (first, last) = (last, before);
         }
-        let mut arrived = Fifo { first, last: first };
-        while let Some(head) = arrived.pop() {
+        while !first.is_null() {
+            // SAFETY: As above; the queue takes the word.
+            let next = unsafe { (*first).next };
             queue.queued += 1;
-            // SAFETY: Just taken out, hence valid and in no queue.
-            unsafe { queue.callbacks.push(head) };
+            // SAFETY: As above, and in no queue.
+            unsafe { queue.callbacks.push(first) };
+            first = next;
         }
         true
     }
@@ -549,7 +507,7 @@ impl Worker {
 
     /// Callbacks are owed: finds out which of them may run, or sleeps until one may.
     fn ripen<'a>(&'a self, queue: LockGuard<'a, Queue>) -> LockGuard<'a, Queue> {
-        let walks = queue.callbacks.tickets();
+        let walks = tickets(&queue.callbacks);
         let rcu = (!queue.rcu.is_empty()).then_some(queue.rcu_ticket);
         // Without the lock: a grace period has a system call to make.
         drop(queue);
@@ -629,7 +587,7 @@ impl Worker {
         match item {
             // SAFETY: Queued by `call` for this function, and just taken out.
             Item::Callback(head) => unsafe { (self.ops.call)(head) },
-            // SAFETY: Queued by `queue_work`, and just taken out.
+            // SAFETY: Queued by `push_work`, `call_rcu` or a domain, and just taken out.
             Item::Work(head) => unsafe { run_work(head) },
         }
         RUNNING.set(false);

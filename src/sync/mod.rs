@@ -1,7 +1,7 @@
 //! The only door to atomics, futexes and locks (floor 0).
 //!
-//! Owns: every way in which a thread of this library sleeps or wakes another. Nothing above this room names
-//! `std::sync`, `core::sync` or a futex, so that the room can be swapped for a model checker's.
+//! Owns: every way in which a thread of this library sleeps or wakes another, and the queue that locks guard (`fifo`). Nothing above
+//! this room names `std::sync`, `core::sync` or a futex, so that the room can be swapped for a model checker's.
 //!
 //! Invariants
 //! * A sleep is a futex wait without a time-out: a sleeper costs nothing and no timer decides anything. The one deviation is
@@ -27,6 +27,7 @@ macro_rules! thread_local {
 mod bell;
 #[cfg(not(loom))]
 pub mod fence;
+mod fifo;
 #[cfg(not(loom))]
 mod futex;
 pub mod hook;
@@ -47,6 +48,7 @@ pub mod words;
 
 pub use bell::Bell;
 pub use core::sync::atomic::Ordering;
+pub use fifo::{Fifo, Linked};
 pub use lock::{Lock, LockGuard};
 pub use rwsem::{NotHeld, rw_semaphore};
 pub use spin::{spin_lock_slow, spin_unlock_slow};

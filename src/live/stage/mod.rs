@@ -57,7 +57,7 @@ use crate::sync::{
     self, Lock, LockGuard, WaitQueue, hook::WaitReason::MMU_NOTIFIER_WAIT_REMOVE as REMOVE,
 };
 use crate::thread;
-use range::{Fifo, Ops, Place, Range};
+use range::{Ops, Place, Range};
 use server::{Job, Server};
 
 /// What an insert is asked for.

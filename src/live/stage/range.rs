@@ -1,11 +1,10 @@
 //! A range with two stages, as drivers see it, and where it stands.
 
 use core::ffi::{c_uint, c_ulong, c_void};
-use core::ptr;
 
 use crate::abi::notifier::{mmu_interval_notifier, mmu_notifier_range};
 use crate::abi::versions::mmu_interval_notifier_finish;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Linked, Ordering};
 
 /// The stages of a range. All are called without a lock of the library.
 #[repr(C)]
@@ -170,45 +169,11 @@ pub(super) fn range_of(interval: *mut mmu_interval_notifier) -> *mut Range {
     interval.cast()
 }
 
-/// A first-in first-out queue of ranges, linked through `next`.
-#[derive(Debug)]
-pub(super) struct Fifo {
-    first: *mut Range,
-    last: *mut Range,
-}
-
-impl Fifo {
-    pub(super) const EMPTY: Self = Self {
-        first: ptr::null_mut(),
-        last: ptr::null_mut(),
-    };
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.first.is_null()
-    }
-
-    /// # Safety
-    /// `range` is in no queue and stays valid until it is popped.
-    pub(super) unsafe fn push(&mut self, range: *mut Range) {
-        // SAFETY: The caller gives us `range`; `last` is queued, hence valid.
-        unsafe {
-            (*range).next = ptr::null_mut();
-            if self.first.is_null() {
-                self.first = range;
-            } else {
-                (*self.last).next = range;
-            }
-        }
-        self.last = range;
-    }
-
-    pub(super) fn pop(&mut self) -> Option<*mut Range> {
-        let range = self.first;
-        if range.is_null() {
-            return None;
-        }
-        // SAFETY: Queued, hence valid.
-        self.first = unsafe { (*range).next };
-        Some(range)
+// SAFETY: The word is the library's.
+unsafe impl Linked for Range {
+    fn link(range: *mut Self) -> *mut *mut Self {
+        range
+            .wrapping_byte_add(core::mem::offset_of!(Range, next))
+            .cast()
     }
 }

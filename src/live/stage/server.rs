@@ -4,11 +4,11 @@ use core::ffi::{CStr, c_void};
 use core::ptr;
 
 use super::range::INTERRUPTED;
-use super::{Fifo, Ops, Place, Range, STAGES, Stages, State};
+use super::{Ops, Place, Range, STAGES, Stages, State};
 use crate::mm;
 use crate::report::{Error, Result};
 use crate::sync::{
-    self, LockGuard, Thread, WaitQueue,
+    self, Fifo, LockGuard, Thread, WaitQueue,
     hook::WaitReason::{
         MMU_NOTIFIER_WAIT_IDLE as IDLE, MMU_NOTIFIER_WAIT_RELEASE as WAIT_RELEASE,
         MMU_NOTIFIER_WAIT_REMOVE as WAIT_REMOVE,
@@ -35,7 +35,7 @@ const JOBS: [Job; 2] = [Job::Release, Job::Remove];
 /// One of the threads.
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) queue: Fifo,
+    pub(super) queue: Fifo<Range>,
     /// What it is doing.
     pub(super) current: *mut Range,
     /// Somebody, normally the thread, serves the queue.
