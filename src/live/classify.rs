@@ -7,7 +7,7 @@
 use core::ffi::{c_int, c_ulong};
 use core::ptr;
 
-use super::look::{self, File};
+use super::look::{self, Name};
 use super::{huge, page_size};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{
@@ -309,21 +309,8 @@ fn is_own(pidfd: usize) -> bool {
     if number == SELF_THREAD || number == SELF_PROCESS {
         return true;
     }
-    let mut name = *b"/proc/self/fdinfo/0000000000\0";
-    let digits = name.len() - 11;
-    let mut left = number.unsigned_abs();
-    for place in name[digits..digits + 10].iter_mut().rev() {
-        *place = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    // The kernel wants no zeros in front.
-    let zeros = name[digits..digits + 9]
-        .iter()
-        .take_while(|digit| **digit == b'0');
-    let zeros = zeros.count();
-    name.copy_within(digits + zeros.., digits);
     let mut room = [0; 512];
-    let Some(file) = File::open(&name) else {
+    let Some(file) = Name::new(b"/proc/self/fdinfo/", number.unsigned_abs(), b"").open() else {
         return true;
     };
     let text = file.read(&mut room);

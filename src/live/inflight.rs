@@ -19,7 +19,7 @@ use core::ops::Range;
 
 use super::epoch::{self, Cause};
 use super::gate;
-use super::look::File;
+use super::look::{File, Name};
 use super::objects;
 use crate::mm::WATCHED;
 use crate::sync::hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD;
@@ -185,7 +185,7 @@ fn threads() -> Option<Vec<Suspect>> {
     let names = std::fs::read_dir("/proc/self/task").ok()?;
     let numbers = names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let threads: Vec<i32> = numbers.collect();
-    let shown = threads.contains(&own) && Name::new(own, b"/syscall").open().is_some();
+    let shown = threads.contains(&own) && file_of(own, b"/syscall").is_some();
     let suspect = |thread: i32| Suspect {
         thread,
         spent: None,
@@ -232,7 +232,7 @@ fn was_outside(then: [u64; 2], now: [u64; 2]) -> bool {
 
 fn place_of(thread: i32, own_code: &Range<usize>) -> Place {
     let mut room = [0; 256];
-    let file = Name::new(thread, b"/syscall").open();
+    let file = file_of(thread, b"/syscall");
     let text = file.as_ref().map_or(&[][..], |file| file.read(&mut room));
     if text.is_empty() {
         // It is gone, or it is not said any more where it is.
@@ -313,7 +313,7 @@ fn ticks_of(thread: i32) -> Option<[u64; 2]> {
     /// Behind the name, which is in parentheses and may contain anything.
     const OUTSIDE: usize = 11;
     let mut room = [0; 512];
-    let file = Name::new(thread, b"/stat").open()?;
+    let file = file_of(thread, b"/stat")?;
     let text = file.read(&mut room);
     let name_ends = text.iter().rposition(|byte| *byte == b')')?;
     let text = core::str::from_utf8(&text[name_ends + 1..]).ok()?;
@@ -322,31 +322,9 @@ fn ticks_of(thread: i32) -> Option<[u64; 2]> {
     Some([next()?, next()?])
 }
 
-/// The name of a thread's file in /proc, without an allocation.
-struct Name([u8; 48]);
-
-impl Name {
-    fn new(thread: i32, file: &[u8]) -> Self {
-        const FOLDER: &[u8] = b"/proc/self/task/";
-        let mut name = [0; 48];
-        let mut digits = [0; 10];
-        let mut first = digits.len();
-        let mut rest = thread.unsigned_abs();
-        while rest > 0 {
-            first -= 1;
-            digits[first] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        let parts = [FOLDER, &digits[first..], file];
-        for (to, from) in name.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-        }
-        Self(name)
-    }
-
-    fn open(&self) -> Option<File> {
-        File::open(&self.0)
-    }
+/// A file of a thread.
+fn file_of(thread: i32, name: &[u8]) -> Option<File> {
+    Name::new(b"/proc/self/task/", thread.unsigned_abs(), name).open()
 }
 
 #[cfg(test)]

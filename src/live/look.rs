@@ -76,6 +76,35 @@ impl Drop for File {
     }
 }
 
+/// The name of a file in /proc with a number in it. No allocation.
+pub(super) struct Name([u8; 48]);
+
+impl Name {
+    /// `before` and `behind` are what stands before and behind the number: 37 bytes at most.
+    pub(super) fn new(before: &[u8], number: u32, behind: &[u8]) -> Self {
+        let mut digits = [b'0'; 10];
+        let mut first = digits.len();
+        let mut rest = number;
+        while rest > 0 || first == digits.len() {
+            first -= 1;
+            digits[first] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        let mut name = [0; 48];
+        let parts = [before, &digits[first..], behind];
+        // The last byte stays 0.
+        for (to, from) in name[..47].iter_mut().zip(parts.into_iter().flatten()) {
+            *to = *from;
+        }
+        Self(name)
+    }
+
+    /// Opens the file to read.
+    pub(super) fn open(&self) -> Option<File> {
+        File::open(&self.0)
+    }
+}
+
 /// Visits the mappings that reach into `[start, end)`, in order, until `visit` says no. False: they cannot be known.
 pub(super) fn each(start: usize, end: usize, mut visit: impl FnMut(&Mapping) -> bool) -> bool {
     let Some(maps) = File::open(b"/proc/self/maps\0") else {
@@ -249,6 +278,26 @@ mod tests {
             (mapping.start, mapping.end, mapping.offset, mapping.inode),
             (0x7f00_a000, 0x7f00_c000, 0x1000, 1_234_567)
         );
+    }
+
+    #[test]
+    fn a_name_has_its_number_without_zeros_in_front() {
+        let text = |name: &Name| {
+            name.0
+                .split(|byte| *byte == 0)
+                .next()
+                .unwrap_or_default()
+                .to_vec()
+        };
+        assert_eq!(text(&Name::new(b"/a/", 0, b"/b")), b"/a/0/b");
+        assert_eq!(text(&Name::new(b"/a/", 10, b"")), b"/a/10");
+        let longest = Name::new(b"/proc/self/fdinfo/", u32::MAX, &[b'x'; 19]);
+        assert_eq!(
+            text(&longest),
+            [b"/proc/self/fdinfo/4294967295".as_slice(), &[b'x'; 19]].concat()
+        );
+        let cut = Name::new(&[b'x'; 60], 1, b"");
+        assert_eq!(text(&cut).len(), 47);
     }
 
     #[test]

@@ -246,14 +246,14 @@ global_asm!(
     "jz 2f",
     "jmp 5f",
     // mmap that replaces nothing: what it maps may have to be put into the net.
-    "34:",
+    "35:",
     "cmp dword ptr [rip + {net}], 0",
     "je 9b",
     "jmp 5f",
     // mmap
     "1:",
     "test r10d, {map_fixed}",
-    "jz 34b",
+    "jz 35b",
     // Whole huge pages may go: a longer look.
     "test r10d, {map_hugetlb}",
     "jnz 5f",
