@@ -1,7 +1,7 @@
 //! Facts of the ABI: the structs, constants and enums of SPEC 1, and nothing that acts on them.
 //!
 //! Owns: layouts. Every struct is followed by a `layout!` block that holds the numbers of SPEC 1.6; the block is
-//! checked when this crate is compiled, and the same numbers become the assertions of `c-tests/layout.c`.
+//! checked when this crate is compiled, and the same numbers become the assertions of `c-tests/test_layout_*.c`.
 //!
 //! The names are the kernel's, so that a reader finds them with the grep that finds them in a driver.
 #![expect(non_camel_case_types, reason = "the kernel's names")]

@@ -74,6 +74,23 @@ macro_rules! on {
     };
 }
 
+/// `young!(self, op(arguments))`: calls an op on accessed bits; 0 if it is not set. By the promise of `op`'s caller.
+macro_rules! young {
+    ($self:ident, $op:ident($($argument:expr),*)) => {{
+        let op = on!($self,
+            [V5_14 V6_3 V6_6 V6_10] ops => ops.$op.map(Young::Int),
+            [V7_1] ops => ops.$op.map(Young::Bool)
+        );
+        match op {
+            None => 0,
+            // SAFETY: The caller's promise.
+            Some(Young::Int(op)) => unsafe { op($($argument),*) },
+            // SAFETY: The caller's promise.
+            Some(Young::Bool(op)) => unsafe { op($($argument),*) }.into(),
+        }
+    }};
+}
+
 impl NotifierOps {
     /// A table of this layout.
     ///
@@ -119,17 +136,7 @@ impl NotifierOps {
         mm: *mut mm_struct,
         [start, end]: [c_ulong; 2],
     ) -> c_int {
-        let op = on!(self,
-            [V5_14 V6_3 V6_6 V6_10] ops => ops.clear_flush_young.map(Young::Int),
-            [V7_1] ops => ops.clear_flush_young.map(Young::Bool)
-        );
-        match op {
-            None => 0,
-            // SAFETY: The caller's promise.
-            Some(Young::Int(op)) => unsafe { op(subscription, mm, start, end) },
-            // SAFETY: The caller's promise.
-            Some(Young::Bool(op)) => unsafe { op(subscription, mm, start, end) }.into(),
-        }
+        young!(self, clear_flush_young(subscription, mm, start, end))
     }
 
     /// Calls `clear_young` for `[start, end)`; 0 if it is not set.
@@ -142,17 +149,7 @@ impl NotifierOps {
         mm: *mut mm_struct,
         [start, end]: [c_ulong; 2],
     ) -> c_int {
-        let op = on!(self,
-            [V5_14 V6_3 V6_6 V6_10] ops => ops.clear_young.map(Young::Int),
-            [V7_1] ops => ops.clear_young.map(Young::Bool)
-        );
-        match op {
-            None => 0,
-            // SAFETY: The caller's promise.
-            Some(Young::Int(op)) => unsafe { op(subscription, mm, start, end) },
-            // SAFETY: The caller's promise.
-            Some(Young::Bool(op)) => unsafe { op(subscription, mm, start, end) }.into(),
-        }
+        young!(self, clear_young(subscription, mm, start, end))
     }
 
     /// Calls `test_young`; 0 if it is not set.
@@ -165,17 +162,7 @@ impl NotifierOps {
         mm: *mut mm_struct,
         address: c_ulong,
     ) -> c_int {
-        let op = on!(self,
-            [V5_14 V6_3 V6_6 V6_10] ops => ops.test_young.map(Young::Int),
-            [V7_1] ops => ops.test_young.map(Young::Bool)
-        );
-        match op {
-            None => 0,
-            // SAFETY: The caller's promise.
-            Some(Young::Int(op)) => unsafe { op(subscription, mm, address) },
-            // SAFETY: The caller's promise.
-            Some(Young::Bool(op)) => unsafe { op(subscription, mm, address) }.into(),
-        }
+        young!(self, test_young(subscription, mm, address))
     }
 
     /// Calls `change_pte`, if the layout has it and it is set.

@@ -192,20 +192,6 @@ macro_rules! atomic {
                 result.map(Self::from_raw).map_err(Self::from_raw)
             }
 
-            /// As core's; never fails for no reason.
-            ///
-            /// # Errors
-            /// As `compare_exchange`.
-            pub fn compare_exchange_weak(
-                &self,
-                current: $value,
-                new: $value,
-                success: Ordering,
-                failure: Ordering,
-            ) -> Result<$value, $value> {
-                self.compare_exchange(current, new, success, failure)
-            }
-
             /// As core's.
             ///
             /// # Errors
@@ -287,16 +273,6 @@ macro_rules! integer {
             /// As core's, in more than one step: it is tried again after an interference.
             pub fn fetch_or(&self, bits: $value, order: Ordering) -> $value {
                 self.rmw(order, |value| value | bits)
-            }
-
-            /// As [`Self::fetch_or`].
-            pub fn fetch_and(&self, bits: $value, order: Ordering) -> $value {
-                self.rmw(order, |value| value & bits)
-            }
-
-            /// As [`Self::fetch_or`].
-            pub fn fetch_max(&self, other: $value, order: Ordering) -> $value {
-                self.rmw(order, |value| value.max(other))
             }
 
             fn rmw(&self, order: Ordering, change: impl Fn($value) -> $value) -> $value {
