@@ -200,8 +200,10 @@ extern "C" {
  * Waits for calls of other threads that began before, for up to a second; as long as one is left, the status has a reason, and each look
  * at the epoch finds another one.
  *
- * 0; or a negative errno: -ENOTSUP if the process cannot be covered (mmu_notifier_live_status() has the reason). Calls that
- * are made while it is enabled change nothing and return 0. Callable from any thread, not from callbacks.
+ * 0; or a negative errno: -ENOTSUP if the process cannot be covered (mmu_notifier_live_status() has the reason), -ENOMEM. Calls
+ * that are made while it is enabled change nothing and return 0. Sleeps and allocates; the first time it takes the mmap_lock and
+ * the reverse-map lock of the process's own address space. Callable from any thread that holds no lock of these, nor one that a
+ * callback takes; not from callbacks.
  */
 int mmu_notifier_live_enable(void);
 
@@ -212,25 +214,28 @@ int mmu_notifier_live_enable_with(unsigned int flags);
 
 /**
  * Ends live events. When it returns no callback runs on behalf of a system call, and the system calls are what they were,
- * but for those that somebody else has changed since. 0; or -EDEADLK if called from such a callback.
+ * but for those that somebody else has changed since. 0, also if it was not enabled; or -EDEADLK if called from such a callback.
+ * Waits for callbacks that run: no lock that one takes may be held.
  */
 int mmu_notifier_live_disable(void);
 
 /**
  * Says what is covered and what was missed so far. The caller sets `status->size` to `sizeof(*status)`, and no more than that
- * is written. 0; or -EINVAL if the size is too small to be one. Callable from any thread.
+ * is written. 0; or -EINVAL: NULL, or a size that is too small to be one. Allocates, and asks the loader for the loaded objects:
+ * callable from any thread, not from callbacks.
  */
 int mmu_notifier_live_status(struct mmu_notifier_live_status *status);
 
 /**
  * Rises whenever a change of watched memory was not told, told late, or not waited for: what was validated under another
- * epoch has to be validated again before it is used. Callable from anywhere.
+ * epoch has to be validated again before it is used. It never falls, and begins at 0. Neither allocates nor waits: callable from
+ * anywhere, callbacks included.
  */
 unsigned long mmu_notifier_live_epoch(void);
 
 /**
  * Inside a callback: which system call of this thread it is called for. 0; or -EINVAL if it is not called for one, but by fork() or
- * by an explicit producer, or if there is no callback. Neither allocates nor takes a lock.
+ * by an explicit producer, or if there is no callback; or if `call` is NULL. Neither allocates nor takes a lock.
  */
 int mmu_notifier_live_call(struct mmu_notifier_live_call *call);
 

@@ -132,7 +132,7 @@ impl mmu_notifier_live_status {
     }
 }
 
-/// Why live cannot be enabled.
+/// Why live is not enabled, or what is not covered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(target_arch = "x86_64"),
