@@ -188,6 +188,10 @@ fn on_report(report: &Report<'_>) {
 #[pyfunction]
 fn _close(py: Python<'_>) {
     CLOSING.store(true, SeqCst);
+    if RUNNING.load(SeqCst) == 0 {
+        // Whoever detaches when a subinterpreter is ended with the process does not come back.
+        return;
+    }
     let patience = Instant::now() + Duration::from_secs(1);
     py.detach(|| {
         while RUNNING.load(SeqCst) > 0 && Instant::now() < patience {

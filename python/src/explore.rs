@@ -3,8 +3,8 @@
 //! The crate of the C interface is linked in as well, for nothing but its exports: a driver in C that is loaded into this process finds
 //! the functions of the library in this very module, and so the one core of the process.
 
-use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mmu_notifier::explore::{
@@ -12,7 +12,7 @@ use mmu_notifier::explore::{
 };
 use mmu_notifier_ffi as _;
 use pyo3::create_exception;
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -61,7 +61,7 @@ struct Limits {
 impl Limits {
     fn options(&self) -> PyResult<Options> {
         let patience = Duration::try_from_secs_f64(self.patience)
-            .map_err(|error| PyRuntimeError::new_err(format!("patience: {error}")))?;
+            .map_err(|error| PyValueError::new_err(format!("patience: {error}")))?;
         Ok(Options {
             patience,
             around: Some(detached),
@@ -105,16 +105,40 @@ fn check(py: Python<'_>, what: &Py<PyAny>) -> PyResult<Option<String>> {
     what.bind(py).call0()?.extract()
 }
 
+/// A KeyboardInterrupt that came while Python ran for the explorer: it is raised when the search, which it ends, is over.
+#[derive(Clone, Default)]
+struct Stopped(Arc<Mutex<Option<PyErr>>>);
+
+impl Stopped {
+    fn error(&self) -> MutexGuard<'_, Option<PyErr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an error that ends the search; gives back any other.
+    fn keep(&self, py: Python<'_>, error: PyErr) -> Result<(), PyErr> {
+        if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+            self.error().get_or_insert(error);
+            return Ok(());
+        }
+        Err(error)
+    }
+}
+
 impl Parts {
-    fn build(self, scenario: &mut Scenario) {
+    fn build(self, scenario: &mut Scenario, stopped: &Stopped) {
         let Self(threads, invariants, at_end, state, close) = self;
         for (name, run) in threads {
             scenario.thread(&name, body(run));
         }
         let checked = |what: Py<PyAny>| {
+            let stopped = stopped.clone();
             move || {
                 let said = Python::attach(|py| {
-                    check(py, &what).unwrap_or_else(|error| Some(describe(py, &error)))
+                    check(py, &what).unwrap_or_else(|error| {
+                        let said = describe(py, &error);
+                        drop(stopped.keep(py, error));
+                        Some(said)
+                    })
                 });
                 said.map_or(Ok(()), Err)
             }
@@ -136,9 +160,12 @@ impl Parts {
                 })
             });
         }
+        let stopped = stopped.clone();
         scenario.finally(move || {
             Python::attach(|py| {
-                if let Err(error) = close.bind(py).call0() {
+                let closed = close.bind(py).call0();
+                let closed = closed.map(drop).or_else(|error| stopped.keep(py, error));
+                if let Err(error) = closed {
                     error.write_unraisable(py, None);
                 }
             });
@@ -153,21 +180,25 @@ fn with_setup<T: Send>(
     search: impl FnOnce(&mut dyn FnMut(&mut Scenario) -> Result<(), String>) -> Result<T, StartError>
     + Send,
 ) -> PyResult<T> {
-    let (result, raised) = py.detach(|| {
-        let raised = RefCell::new(None);
+    let stopped = Stopped::default();
+    let result = py.detach(|| {
         let mut setup = |scenario: &mut Scenario| {
+            if stopped.error().is_some() {
+                return Err("interrupted".to_owned());
+            }
             Python::attach(|py| {
                 py.check_signals()?;
                 make.bind(py).call0()?.extract::<Parts>()
             })
-            .map(|parts| parts.build(scenario))
+            .map(|parts| parts.build(scenario, &stopped))
             .map_err(|error| {
-                *raised.borrow_mut() = Some(error);
+                *stopped.error() = Some(error);
                 "the setup raised".to_owned()
             })
         };
-        (search(&mut setup), raised.into_inner())
+        search(&mut setup)
     });
+    let raised = stopped.error().take();
     match raised {
         Some(error) => Err(error),
         None => result.map_err(|error| start_error(&error)),
@@ -180,13 +211,6 @@ fn start_error(error: &StartError) -> PyErr {
 
 /// A run as plain data: events are (step, thread, state, op, object, text).
 fn run_dict<'py>(py: Python<'py>, run: &Run) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("threads", &run.threads)?;
-    dict.set_item("schedule", &run.schedule)?;
-    dict.set_item("preemptions", run.preemptions)?;
-    dict.set_item("leaked", run.leaked)?;
-    dict.set_item("violation", run.violation.as_ref().map(ToString::to_string))?;
-    dict.set_item("text", run.to_string())?;
     let events: Vec<_> = run
         .events
         .iter()
@@ -203,8 +227,15 @@ fn run_dict<'py>(py: Python<'py>, run: &Run) -> PyResult<Bound<'py, PyDict>> {
             )
         })
         .collect();
-    dict.set_item("events", events)?;
-    Ok(dict)
+    Ok(dict!(py, {
+        "threads": &run.threads,
+        "schedule": &run.schedule,
+        "preemptions": run.preemptions,
+        "leaked": run.leaked,
+        "violation": run.violation.as_ref().map(ToString::to_string),
+        "text": run.to_string(),
+        "events": events,
+    }))
 }
 
 /// How an event counts in a trace; its operation and its object, where it has them.
@@ -230,17 +261,17 @@ fn parts_of<'a>(
 fn _explore<'py>(py: Python<'py>, make: Py<PyAny>, limits: Limits) -> PyResult<Bound<'py, PyDict>> {
     let options = limits.options()?;
     let found: Exploration = with_setup(py, &make, |setup| explore::explore(setup, &options))?;
-    let dict = PyDict::new(py);
     let run = found.violation.as_ref();
-    dict.set_item("violation", run.map(|run| run_dict(py, run)).transpose()?)?;
-    dict.set_item("schedules", found.schedules)?;
-    dict.set_item("states", found.states)?;
-    dict.set_item("steps", found.steps)?;
-    dict.set_item("pruned", found.pruned)?;
-    dict.set_item("exhaustive", found.exhaustive)?;
-    dict.set_item("unbounded", found.unbounded)?;
-    dict.set_item("seconds", found.took.as_secs_f64())?;
-    Ok(dict)
+    Ok(dict!(py, {
+        "violation": run.map(|run| run_dict(py, run)).transpose()?,
+        "schedules": found.schedules,
+        "states": found.states,
+        "steps": found.steps,
+        "pruned": found.pruned,
+        "exhaustive": found.exhaustive,
+        "unbounded": found.unbounded,
+        "seconds": found.took.as_secs_f64(),
+    }))
 }
 
 #[pyfunction]

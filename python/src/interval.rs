@@ -1,5 +1,6 @@
 //! Interval notifiers.
 
+use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mmu_notifier::api::{self, Interval, LooseInterval};
@@ -21,6 +22,9 @@ use crate::range::Range;
 pub(crate) struct IntervalNotifier {
     state: Mutex<State>,
 }
+
+/// What is named where an attribute is asked for.
+const OBJECT: &CStr = c"mmu_interval_notifier";
 
 enum State {
     /// Not inserted.
@@ -65,11 +69,17 @@ impl IntervalNotifier {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is inserted; RB-1 if nothing is.
-    fn inserted(&self, py: Python<'_>) -> PyResult<Inserted> {
+    /// What is inserted, for `function`; RB-1 if nothing is.
+    fn inserted(&self, py: Python<'_>, function: &'static CStr) -> PyResult<Inserted> {
         match &*self.state() {
             State::Inserted(inserted) => Ok(inserted.clone()),
-            State::Idle => Err(errors::misuse(py, RB_1.broken_by(c"mmu_interval_notifier"))),
+            State::Idle => {
+                let misuse = RB_1.broken_by(function);
+                Err(errors::misuse(
+                    py,
+                    misuse.said(c"the interval notifier is not inserted"),
+                ))
+            }
         }
     }
 
@@ -136,7 +146,7 @@ impl IntervalNotifier {
     ///
     /// Raises `MisuseError` (RB-1): it is not inserted.
     fn set_seq(&self, py: Python<'_>, cur_seq: u64) -> PyResult<()> {
-        let interval = self.inserted(py)?.interval;
+        let interval = self.inserted(py, c"mmu_interval_set_seq")?.interval;
         py.detach(|| interval.set_seq(cur_seq));
         Ok(())
     }
@@ -146,7 +156,7 @@ impl IntervalNotifier {
     ///
     /// Raises `MisuseError`: DV-7, from a callback for whose end it would wait; RB-1, it is not inserted.
     fn read_begin(&self, py: Python<'_>) -> PyResult<u64> {
-        let interval = self.inserted(py)?.interval;
+        let interval = self.inserted(py, c"mmu_interval_read_begin")?.interval;
         event(py, move || interval.read_begin())
     }
 
@@ -155,7 +165,7 @@ impl IntervalNotifier {
     ///
     /// Raises `MisuseError` (RB-1): it is not inserted.
     fn read_retry(&self, py: Python<'_>, seq: u64) -> PyResult<bool> {
-        let interval = self.inserted(py)?.interval;
+        let interval = self.inserted(py, c"mmu_interval_read_retry")?.interval;
         Ok(py.detach(|| interval.read_retry(seq)))
     }
 
@@ -163,7 +173,7 @@ impl IntervalNotifier {
     ///
     /// Raises `MisuseError` (RB-1): it is not inserted.
     fn check_retry(&self, py: Python<'_>, seq: u64) -> PyResult<bool> {
-        let interval = self.inserted(py)?.interval;
+        let interval = self.inserted(py, c"mmu_interval_check_retry")?.interval;
         Ok(py.detach(|| interval.check_retry(seq)))
     }
 
@@ -173,7 +183,7 @@ impl IntervalNotifier {
     /// Raises `MisuseError`: DV-7, from a callback for whose end it would wait; DV-9, it is not inserted.
     fn remove(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let Ok(inserted) = this.inserted(py) else {
+        let Ok(inserted) = this.inserted(py, c"mmu_interval_notifier_remove") else {
             let misuse = DV_9_REMOVE.broken_by(c"mmu_interval_notifier_remove");
             return Err(errors::misuse(py, misuse));
         };
@@ -195,25 +205,25 @@ impl IntervalNotifier {
     /// First byte. Raises `MisuseError` (RB-1): it is not inserted.
     #[getter]
     fn start(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.inserted(py)?.start)
+        Ok(self.inserted(py, OBJECT)?.start)
     }
 
     /// Last byte, inclusive. Raises `MisuseError` (RB-1): it is not inserted.
     #[getter]
     fn last(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.inserted(py)?.last)
+        Ok(self.inserted(py, OBJECT)?.last)
     }
 
     /// The number of the last change that concerned it; odd. Raises `MisuseError` (RB-1): it is not inserted.
     #[getter]
     fn seq(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.inserted(py)?.interval.seq())
+        Ok(self.inserted(py, OBJECT)?.interval.seq())
     }
 
     /// The Mm that it was inserted through; None if that was collected. Raises `MisuseError` (RB-1): it is not inserted.
     #[getter]
     fn mm<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Mm>>> {
-        let inserted = self.inserted(py)?;
+        let inserted = self.inserted(py, OBJECT)?;
         let mm = &inserted.interval.notifier().mm;
         mm.bind(py).upgrade_as_exact::<Mm>()
     }

@@ -9,7 +9,17 @@
 //! that is no user.
 //!
 //! The interpreter's lock. Whatever can wait (an explorer makes every call of the contract wait), or calls back, runs detached (`calls::event`); callbacks attach (`calls::callback`).
-//! No lock of this crate is held across either, nor while an object is dropped.
+//! No lock of this crate is held across either, nor while an object is dropped. There is one interpreter: classes, and the end of
+//! callbacks, are the process's.
+
+/// A dict of these items.
+macro_rules! dict {
+    ($py:expr, { $($name:literal: $value:expr),+ $(,)? }) => {{
+        let dict = pyo3::types::PyDict::new($py);
+        $(dict.set_item($name, $value)?;)+
+        dict
+    }};
+}
 
 mod calls;
 mod errors;
@@ -21,11 +31,27 @@ mod notifier;
 mod range;
 mod replay;
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
+
+/// Refuses a second interpreter. One is known by its module `builtins`, which nothing else in it could be taken for.
+fn only_interpreter(py: Python<'_>) -> PyResult<()> {
+    static FIRST: AtomicUsize = AtomicUsize::new(0);
+    let this = py.import("builtins")?.as_ptr().addr();
+    match FIRST.compare_exchange(0, this, SeqCst, SeqCst) {
+        Err(first) if first != this => Err(PyImportError::new_err(
+            "mmu_notifier serves one interpreter of a process, and another one has imported it",
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// The compiled half of the package; its names are those of the package itself.
 #[pymodule(gil_used = false)]
 fn _mmu_notifier(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    only_interpreter(module.py())?;
     module.add("__version__", mmu_notifier::VERSION)?;
     calls::register(module)?;
     mm::register(module)?;

@@ -1,6 +1,7 @@
 //! Live events: changes that the process makes to its own address space, in a queue. Python cannot run inside a system call, which may
 //! be one of its own allocator's, so no callback does (`calls::callback`).
 
+use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -85,9 +86,11 @@ fn milliseconds(seconds: f64) -> PyResult<u32> {
 pub(crate) struct Watch(Mutex<Option<Arc<queue::Watch>>>);
 
 impl Watch {
-    fn open(&self, py: Python<'_>) -> PyResult<Arc<queue::Watch>> {
+    fn open(&self, py: Python<'_>, function: &'static CStr) -> PyResult<Arc<queue::Watch>> {
         let watch = self.watch().clone();
-        watch.ok_or_else(|| errors::misuse(py, RB_1.broken_by(c"mmu_interval_read_begin")))
+        watch.ok_or_else(|| {
+            errors::misuse(py, RB_1.broken_by(function).said(c"the watch is closed"))
+        })
     }
 
     fn watch(&self) -> MutexGuard<'_, Option<Arc<queue::Watch>>> {
@@ -101,7 +104,7 @@ impl Watch {
     ///
     /// Raises `MisuseError` (RB-1): it is closed.
     fn read_begin(&self, py: Python<'_>) -> PyResult<u64> {
-        let watch = self.open(py)?;
+        let watch = self.open(py, c"mmu_interval_read_begin")?;
         event(py, move || Ok(watch.read_begin()?))
     }
 
@@ -109,7 +112,7 @@ impl Watch {
     ///
     /// Raises `MisuseError` (RB-1): it is closed.
     fn read_retry(&self, py: Python<'_>, seq: u64) -> PyResult<bool> {
-        let watch = self.open(py)?;
+        let watch = self.open(py, c"mmu_interval_read_retry")?;
         Ok(py.detach(move || watch.read_retry(seq)))
     }
 
@@ -164,22 +167,22 @@ fn _live_status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         .map(|byte| byte.to_ne_bytes()[0])
         .take_while(|byte| *byte != 0)
         .collect();
-    let all = PyDict::new(py);
-    all.set_item("enabled", status.enabled != 0)?;
-    all.set_item("mechanisms", status.mechanisms)?;
-    all.set_item("write_method", status.write_method)?;
-    all.set_item("sites", status.sites)?;
-    all.set_item("foreign_sites", status.foreign_sites)?;
-    all.set_item("lost_sites", status.lost_sites)?;
-    all.set_item("blind_objects", status.blind_objects)?;
-    all.set_item("events", status.events)?;
-    all.set_item("late", status.late)?;
-    all.set_item("missed", status.missed)?;
-    all.set_item("nested", status.nested)?;
-    all.set_item("release_timeouts", status.release_timeouts)?;
-    all.set_item("epoch", status.epoch)?;
-    all.set_item("reason", String::from_utf8_lossy(&reason))?;
-    Ok(all)
+    Ok(dict!(py, {
+        "enabled": status.enabled != 0,
+        "mechanisms": status.mechanisms,
+        "write_method": status.write_method,
+        "sites": status.sites,
+        "foreign_sites": status.foreign_sites,
+        "lost_sites": status.lost_sites,
+        "blind_objects": status.blind_objects,
+        "events": status.events,
+        "late": status.late,
+        "missed": status.missed,
+        "nested": status.nested,
+        "release_timeouts": status.release_timeouts,
+        "epoch": status.epoch,
+        "reason": String::from_utf8_lossy(&reason),
+    }))
 }
 
 #[pyfunction]

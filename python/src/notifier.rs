@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mmu_notifier::api::{self, AddressSpace, Factory, Ops, Refusal, Refused, Shared, Subscription};
+use mmu_notifier::explore;
 use mmu_notifier::report::{DV_9_REGISTER, DV_9_UNREGISTER, GP_5};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -278,6 +279,28 @@ fn factory_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, ClassFacto
     Ok(factory)
 }
 
+/// A share, and the notifier that it is one of.
+fn share_of<'py>(
+    py: Python<'py>,
+    factory: &Factory<Callbacks>,
+    user: &api::Mm,
+) -> PyResult<(Shared<Callbacks>, Bound<'py, PyAny>)> {
+    loop {
+        let got = event(py, || factory.get(user));
+        let made = MADE.take();
+        let share = got?;
+        let found = share.notifier().notifier.bind(py).upgrade();
+        if let Some(this) = made.map(|made| made.into_bound(py)).or(found) {
+            return Ok((share, this));
+        }
+        // Whoever had it gave it back when the share was on its way here, and nobody referred to it: that was the end of it.
+        py.detach(|| {
+            share.put();
+            explore::yield_now();
+        });
+    }
+}
+
 impl Notifier {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -411,17 +434,9 @@ impl Notifier {
         let py = cls.py();
         let (factory, user) = (factory_of(cls)?, mm.get().user()?);
         let outer = GETTING.replace(Some(mm.clone().unbind()));
-        let factory = &factory.get().0;
-        let got = event(py, move || factory.get(&user));
+        let got = share_of(py, &factory.get().0, &user);
         drop(GETTING.replace(outer));
-        let made = MADE.take();
-        let share = got?;
-        let found = share.notifier().notifier.bind(py).upgrade();
-        let Some(this) = made.map(|made| made.into_bound(py)).or(found) else {
-            // Its Mm was collected, and then itself: its shares are on their way back.
-            let misuse = GP_5.broken_by(c"mmu_notifier_get");
-            return Err(errors::misuse(py, misuse));
-        };
+        let (share, this) = got?;
         let weak = PyWeakrefReference::new(mm)?.unbind();
         let notifier = this.cast::<Self>()?;
         {

@@ -183,14 +183,22 @@ def test_what_agrees(answer: object) -> None:
 
 def test_hs_5_other_refusals_are_warned_of() -> None:
     class Odd(mn.Notifier):
+        answer = -errno.EPERM
+
         def invalidate_range_start(self, range: mn.Range) -> Any:
-            return -errno.EPERM
+            return self.answer
 
     mm = mn.Mm()
     mm.register(Odd())
     with pytest.warns(mn.MisuseWarning, match="HS-5"), pytest.raises(OSError) as raised:
         mm.invalidate(0, PAGE, blockable=False).begin()
     assert raised.value.errno == errno.EPERM
+    # What is no errno, even what has no opposite.
+    for odd in (5, -(1 << 31)):
+        Odd.answer = odd
+        with pytest.warns(mn.MisuseWarning, match="HS-5"), pytest.raises(OSError) as raised:
+            mm.invalidate(0, PAGE, blockable=False).begin()
+        assert raised.value.errno == min(abs(odd), (1 << 31) - 1)
     # Blockable: warned of, and not obeyed.
     with pytest.warns(mn.MisuseWarning, match="HS-5"), mm.invalidate(0, PAGE):
         pass
@@ -357,8 +365,11 @@ def test_rb_1_what_is_not_inserted() -> None:
         lambda: interval.mm,
     ]
     for use in uses:
-        with pytest.raises(mn.MisuseError, match="RB-1"):
+        with pytest.raises(mn.MisuseError, match="RB-1.*is not inserted"):
             use()
+    with pytest.raises(mn.MisuseError) as raised:
+        interval.read_retry(1)
+    assert raised.value.function == "mmu_interval_read_retry"
     with pytest.raises(mn.MisuseError, match="DV-9"):
         interval.remove()
 

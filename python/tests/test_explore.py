@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """explore(): the wrong drivers are found, the right ones pass, and what is found can be repeated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -159,3 +159,55 @@ def test_what_a_setup_raises_ends_the_search() -> None:
     with pytest.raises(KeyError, match="no such page"):
         mn.Scenario(broken).explore()
     assert mn.Scenario(lost_addition).run().violation is None, "another one can run"
+
+
+def test_a_get_that_comes_while_the_last_user_puts_begins_anew() -> None:
+    """The notifier may be collected when the share is on its way: that was a GP-5 of nobody's doing."""
+
+    class Shared(mn.Notifier):
+        pass
+
+    def setup(s: mn.Scenario) -> None:
+        mm = mn.Mm()
+
+        def user() -> Iterator[None]:
+            shared = Shared.get(mm)
+            yield
+            assert shared.registered
+            shared.put()
+
+        s.thread(user, name="a")
+        s.thread(user, name="b")
+        s.on_close(mm.close)
+
+    result = mn.Scenario(setup).explore()
+    assert result.violation is None, str(result)
+    assert result.exhaustive and result.schedules > 50
+
+
+def test_a_report_is_the_same_in_each_run() -> None:
+    """It names no address, which is another one each time."""
+
+    class Refuses(mn.IntervalNotifier):
+        def invalidate(self, range: mn.Range, cur_seq: int) -> bool:
+            return False
+
+    made: list[Refuses] = []
+
+    def setup(s: mn.Scenario) -> None:
+        mm = s.watch(mn.Mm())
+        # Kept, so that the next one lies elsewhere.
+        made.append(mm.insert(Refuses(), 0, 0x1000))
+
+        def change() -> None:
+            with mm.invalidate(0, 0x1000):
+                pass
+
+        s.thread(change)
+
+    scenario = mn.Scenario(setup)
+    run = scenario.explore().violation
+    assert run is not None and run.violation is not None
+    assert run.violation.startswith("change: [RS-5] ") and "0x" not in run.violation
+    again = scenario.run(run.schedule)
+    assert (again.violation, again.trace) == (run.violation, run.trace)

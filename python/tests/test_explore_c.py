@@ -171,3 +171,13 @@ except RuntimeError as error:
     first, second = done.stdout.splitlines()
     assert first.startswith("deadlock: change waits for lock 1, held by itself")
     assert "sleeps for ever inside a callback" in second
+
+
+def test_a_driver_that_was_compiled_again_is_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    build(tmp_path, "-DRETRY_IGNORED")
+    wrong = mn.Scenario.load("driver.so")
+    assert wrong.explore().violation is not None
+    build(tmp_path)
+    assert mn.Scenario.load(Path("driver.so")).explore().violation is None
+    assert wrong.explore().violation is not None

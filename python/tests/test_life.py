@@ -164,3 +164,42 @@ def test_the_interpreter_ends_with(what: str) -> None:
             [sys.executable, "-X", "faulthandler", "-c", PREAMBLE + AT_EXIT[what]], capture_output=True, timeout=60
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+INTERPRETERS = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+other = interpreters.create()
+"""
+
+A_SECOND = """
+import sys
+import mmu_notifier as mn
+class Whole(mn.Notifier):
+    def invalidate_range_start(self, range): print("called")
+mm = mn.Mm()
+whole = mm.register(Whole())
+text = "try: import mmu_notifier\\nexcept ImportError as error: print(error, flush=True)"
+interpreters.run_string(other, text)
+if sys.argv[1] == "ended":
+    interpreters.destroy(other)
+with mm.invalidate(0, 1):
+    pass
+"""
+
+
+@pytest.mark.parametrize("how", ["ended", "left"])
+def test_a_second_interpreter_is_refused(how: str) -> None:
+    """Its end would be that of callbacks in the first."""
+    done = subprocess.run([sys.executable, "-c", INTERPRETERS + A_SECOND, how], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    refused, called = done.stdout.splitlines()
+    assert "one interpreter" in refused and called == "called"
+
+
+def test_an_interpreter_that_ends_with_the_process_does_not_hang() -> None:
+    only = INTERPRETERS + 'interpreters.run_string(other, "import mmu_notifier; mm = mmu_notifier.Mm()")'
+    done = subprocess.run([sys.executable, "-c", only], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

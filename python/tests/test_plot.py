@@ -111,6 +111,8 @@ def test_what_cannot_be_drawn() -> None:
         mn.plot([])
     with pytest.raises(ValueError, match="keep=True"):
         mn.plot(mn.replay(THREADS))
+    with pytest.raises(TypeError, match=r"as run\.trace, not of Run"):
+        mn.plot(mn.Scenario(lambda s: None).run())  # type: ignore[arg-type]
 
 
 def test_without_matplotlib_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Replays and recordings of real programs."""
 
+import bz2
+import gzip
+import lzma
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -235,3 +239,39 @@ def test_record_passes_on_how_the_program_ended(tmp_path: Path) -> None:
     assert mn.record(["sh", "-c", "exit 3"], tmp_path / "out", delay=0.01).status == 3
     assert main(["record", "-o", str(tmp_path / "out"), "--no-maps", "--", "false"]) == 1
     assert "execve" in (tmp_path / "out").read_text()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_what_is_compressed_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    trace = tmp_path / "trace"
+    trace.write_bytes(pack(Path(THREADS).read_bytes()))
+    with pytest.raises(ValueError, match="is compressed: unpack it with"):
+        mn.replay(trace)
+
+
+def test_a_file_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", write(tmp_path, "root:x:0\n\x1b[2Jhello\n")]) == 1
+    said = capsys.readouterr()
+    assert "no line is what strace" in said.err
+    assert "\x1b" not in said.out and "\\x1b[2Jhello" in said.out
+
+
+def test_a_process_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = write(tmp_path, HEAD + MAP + UNMAP + EXIT)
+    assert main(["replay", trace, "--interval", "0x10000:4096", "--pid", "99"]) == 0
+    assert "process 99" in capsys.readouterr().err
+
+
+def test_pids_with_names(tmp_path: Path) -> None:
+    named = (HEAD + MAP + UNMAP + EXIT).replace("7 ", "7<make -j> ")
+    result = mn.replay(write(tmp_path, named))
+    assert (result.unread, result.total, result.processes) == ([], 1, 1)
+
+
+def test_nothing_is_recorded_that_cannot_be_written(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        mn.record(["touch", str(ran)], tmp_path / "nowhere" / "trace")
+    with pytest.raises(ValueError, match="delay"):
+        mn.record(["touch", str(ran)], tmp_path / "trace", delay=-1)
+    assert not ran.exists()

@@ -3,6 +3,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -185,6 +186,8 @@ def test_locks_that_are_not_ours_are_reported_as_such() -> None:
         (lambda: False, "<lambda> does not hold"),
         (lambda: "the page is stale", "the page is stale"),
         (lambda: ["one", "two"], "one; two"),
+        (lambda: {"one"}, "one"),
+        (lambda: (text for text in ("one", "two")), "one; two"),
         (lambda: 1 // 0, "ZeroDivisionError: integer division or modulo by zero"),
     ],
 )
@@ -268,3 +271,79 @@ def test_without_a_setup_it_runs_once() -> None:
     assert s.run().schedule == ["a"]
     with pytest.raises(RuntimeError, match="can be run once"):
         s.run()
+
+
+async def asynchronous() -> None:
+    raise AssertionError("nobody runs it")
+
+
+@pytest.mark.parametrize(
+    ("thread", "name", "said"),
+    [
+        (asynchronous, None, "asynchronous is async"),
+        (3, None, "a thread is a function, not int"),
+        ((None for _ in range(1)), None, "a thread is a function, not generator"),
+        (len, 3, "a thread's name is a str, not int"),
+    ],
+)
+def test_what_is_no_thread(thread: Any, name: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        mn.Scenario().thread(thread, name=name)
+
+
+def test_what_a_thread_leaves_to_be_awaited_is_not_passed_over() -> None:
+    waiting = asynchronous()
+    run = mn.Scenario(lambda s: s.thread(lambda: waiting, name="a")).run()
+    assert "nobody runs what is async" in (run.violation or "")
+    waiting.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("preemptions", -1), ("max_schedules", -1), ("max_steps", 1 << 64), ("patience", -1.0)]
+)
+def test_limits_that_are_none(limit: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=limit):
+        mn.Scenario(lambda s: None).explore(**{limit: value})
+
+
+def test_a_schedule_is_no_text() -> None:
+    with pytest.raises(TypeError, match="a list of names"):
+        mn.Scenario(lambda s: None).run("a")
+
+
+def test_what_the_state_function_raises_ends_the_search() -> None:
+    """Without a number no state can be told from another."""
+    runs = 0
+
+    def setup(s: mn.Scenario) -> None:
+        nonlocal runs
+        runs += 1
+        s.thread(mn.point, name="a")
+        s.thread(mn.point, name="b")
+        s.state(lambda: [])
+
+    with pytest.raises(TypeError, match="unhashable"):
+        mn.Scenario(setup).explore()
+    assert runs == 1
+    with pytest.raises(TypeError, match="unhashable"):
+        mn.Scenario(setup).explore(max_schedules=1)
+
+
+@pytest.mark.parametrize("where", ["invariant", "at_end", "state", "on_close"])
+def test_an_interrupt_ends_the_search(where: str) -> None:
+    runs = 0
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def setup(s: mn.Scenario) -> None:
+        nonlocal runs
+        runs += 1
+        s.thread(mn.point, name="a")
+        s.thread(mn.point, name="b")
+        getattr(s, where)(interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        mn.Scenario(setup).explore()
+    assert runs == 1
+    assert mn.Scenario(lambda s: s.thread(mn.point, name="a")).run().violation is None

@@ -231,7 +231,8 @@ impl<M: Hold> Invalidation<M> {
         let started = outcome.map(|started| {
             let Started { answer, counted } = started?;
             if answer != 0 && nonblock {
-                return Err(Error::Errno(-answer));
+                // Not every callback answers with a negative errno.
+                return Err(Error::Errno(answer.saturating_abs()));
             }
             Ok(Self {
                 range,

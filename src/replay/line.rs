@@ -1,6 +1,6 @@
 //! One line of strace's output: who, when, and what, as slices of the line.
 //!
-//! Reads the forms of strace 4 to 6, with or without `-f`, `-o`, `-t`, `-tt`, `-ttt`, `-r`, `-T`, `-i`, `-n`, `-y`, `-X`.
+//! Reads the forms of strace 4 to 6, with or without `-f`, `-o`, `-t`, `-tt`, `-ttt`, `-r`, `-T`, `-i`, `-n`, `-y`, `-X`, `-Y`.
 //! Any bytes may come in; what is no line of strace is [`What::Unreadable`].
 
 /// A line.
@@ -153,7 +153,8 @@ fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
 fn bracketed_pid(text: &[u8]) -> Option<(u32, &[u8])> {
     let rest = text.strip_prefix(b"[pid ")?.trim_ascii_start();
     let (pid, rest) = number(rest)?;
-    Some((u32::try_from(pid).ok()?, rest.strip_prefix(b"]")?))
+    let rest = without_command(rest).strip_prefix(b"]")?;
+    Some((u32::try_from(pid).ok()?, rest))
 }
 
 /// The instruction pointer of `-i`, or the number of the call of `-n`.
@@ -167,8 +168,17 @@ fn brackets(text: &[u8]) -> Option<&[u8]> {
 /// `1234 `: the pid that `-o` writes.
 fn bare_pid(text: &[u8]) -> Option<(u32, &[u8])> {
     let (pid, rest) = number(text)?;
-    let rest = rest.strip_prefix(b" ")?;
+    let rest = without_command(rest).strip_prefix(b" ")?;
     Some((u32::try_from(pid).ok()?, rest))
+}
+
+/// Drops the name of the program that `-Y` adds to a pid: `1234<make>`, with any `>` in it escaped.
+fn without_command(text: &[u8]) -> &[u8] {
+    let after = text.strip_prefix(b"<").and_then(|rest| {
+        let end = rest.iter().position(|byte| *byte == b'>')?;
+        rest.get(end + 1..)
+    });
+    after.unwrap_or(text)
 }
 
 /// `12:34:56`, `12:34:56.123456`, `1700000000.123456`, `0.000123 (relative)`
@@ -319,6 +329,11 @@ mod tests {
         assert_eq!(at("brk(NULL) = 0x5"), line(None, None));
         assert_eq!(at("77    brk(NULL) = 0x5"), line(Some(77), None));
         assert_eq!(at("[pid    77] brk(NULL) = 0x5"), line(Some(77), None));
+        assert_eq!(at("77<a.out> brk(NULL) = 0x5"), line(Some(77), None));
+        assert_eq!(
+            at("[pid 77<make -j \\76>] brk(NULL) = 0x5"),
+            line(Some(77), None)
+        );
         let noon = Some(Time::At(43_200_000_000));
         assert_eq!(at("77 12:00:00 brk(NULL) = 0x5"), line(Some(77), noon));
         let later = Some(Time::At(43_200_000_012));

@@ -113,7 +113,12 @@ def report(result: Replayed) -> Iterator[str]:
         yield f"attached segments of unknown length, taken for one page: {result.unknown_lengths:,} (record shmget as well)"
     if result.unreadable:
         yield f"lines that could not be read: {result.unreadable:,}"
-        yield from (f"  line {number}: {text}" for number, text in result.unread)
+        yield from (f"  line {number}: {_printable(text)}" for number, text in result.unread)
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal would take for an order."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -134,6 +139,10 @@ def _replay(options: argparse.Namespace) -> int:
         )
     for line in report(result):
         print(line)
+    if options.interval and not result.watches and result.processes:
+        print(f"mmu_notifier: nothing was watched: the trace tells of no program that process {options.pid} begins", file=sys.stderr)
+    if result.unreadable and not result.calls:
+        raise ValueError(f"{options.file}: no line is what strace -f -e trace=%memory,%process prints")
     if options.plot:
         from mmu_notifier._plot import plot
 

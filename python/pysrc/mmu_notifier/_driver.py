@@ -9,7 +9,11 @@ ctypes releases the GIL around the driver's functions. ``_in_c`` tells the compi
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
     from mmu_notifier.scenario import Scenario
 
 __all__ = ["Driver"]
+
+
+_loaded: dict[str, bytes] = {}
+"""What was loaded, by its path: the dynamic linker does not look whether a file has changed since."""
 
 
 class Thread(ctypes.Structure):
@@ -51,6 +59,19 @@ def _given(function: object) -> bool:
     return bool(function)
 
 
+def _as_it_is_now(path: str, image: bytes) -> str:
+    """A path by which the dynamic linker finds this image: a copy's, if it knows another one by the path itself."""
+    if _loaded.setdefault(path, image) == image:
+        return path
+    folder = tempfile.mkdtemp(prefix="mmu_notifier-")
+    # Kept to the end, for debuggers.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = os.path.join(folder, os.path.basename(path))
+    with open(copy, "wb") as file:
+        file.write(image)
+    return copy
+
+
 class Driver:
     """A driver in C, on the core that this package contains."""
 
@@ -63,7 +84,7 @@ class Driver:
             raise ValueError(f"{path} brings a library of its own: link it without -lmmu_notifier")
         # The driver's symbols are looked for in what is global.
         ctypes.CDLL(_native.__file__, mode=ctypes.RTLD_GLOBAL)
-        self.library = ctypes.CDLL(path)
+        self.library = ctypes.CDLL(_as_it_is_now(path, image))
         try:
             self.scenario = Table.in_dll(self.library, "mmu_notifier_scenario")
         except ValueError:

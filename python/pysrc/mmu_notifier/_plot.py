@@ -60,8 +60,8 @@ def plot(
     ``path``: a file to write, .html, .svg or .png. ``space``: the address space of a replay to draw, by number; by default that
     with the most events. ``title``: instead of the one that it makes up.
 
-    Raises ImportError without matplotlib (``pip install 'mmu_notifier[plot]'``), and ValueError if there is nothing to draw: a
-    replay has to be run with ``keep``.
+    Raises TypeError if ``what`` is neither, ValueError if there is nothing to draw (a replay has to be run with ``keep``), and
+    ImportError without matplotlib (``pip install 'mmu_notifier[plot]'``).
     """
     ending = None if path is None else check(path)
     _need_matplotlib()
@@ -72,6 +72,8 @@ def plot(
     else:
         from mmu_notifier._plot_schedule import draw as draw_schedule
 
+        if not isinstance(what, Sequence) or not all(isinstance(one, dict) for one in what):
+            raise TypeError(f"a picture is that of a Replayed or of a trace, as run.trace, not of {type(what).__name__}")
         figure, tips = draw_schedule(list(what), title)
     if path is not None and ending is not None:
         _write(figure, path, ending, tips)

@@ -59,13 +59,16 @@ def record(program: Sequence[str], output: str | os.PathLike[str], *, delay: flo
     ``delay``: how long, in seconds, each process stands still at each execve and exit for its copy to be made; on a busy
     machine a longer one misses fewer. ``copies=False`` makes none, and delays nothing.
 
-    Raises FileNotFoundError if strace is not installed, and OSError with what the system says.
+    Raises FileNotFoundError if strace is not installed, ValueError if there is no program or the delay is negative, and OSError with
+    what the system says.
     """
     strace = shutil.which("strace")
     if strace is None:
         raise FileNotFoundError("strace is not installed: it records programs")
     if not program:
         raise ValueError("no program to record")
+    if not delay >= 0:
+        raise ValueError(f"the delay is {delay} s, which is no time to wait")
     copies = copies and platform.machine() in _CALLS
     trace = Path(output)
     command = [strace, "-f", "-q", "-y", "-ttt", "-e", "trace=%memory,%process,shmget", *_seccomp(strace)]
@@ -73,7 +76,13 @@ def record(program: Sequence[str], output: str | os.PathLike[str], *, delay: flo
         microseconds = max(1, round(delay * 1e6))
         command += ["-e", f"inject=execve,execveat:delay_exit={microseconds}"]
         command += ["-e", f"inject=exit_group:delay_enter={microseconds}"]
-    with tempfile.TemporaryDirectory(prefix="mmu_notifier-") as folder:
+    recording = Recording(trace, Path(f"{trace}.maps"), 0)
+    # These are opened first: nothing is run that could not be written down.
+    with (
+        open(recording.trace, "wb") as lines,
+        open(recording.maps, "w", encoding="utf-8") as maps,
+        tempfile.TemporaryDirectory(prefix="mmu_notifier-") as folder,
+    ):
         pipe = Path(folder, "trace")
         os.mkfifo(pipe)
         # strace delays no end of the execve that it makes itself, so the program's is that of a shell.
@@ -89,7 +98,8 @@ def record(program: Sequence[str], output: str | os.PathLike[str], *, delay: flo
             os.close(reader)
             os.close(keeper)
             raise
-        return _follow(process, reader, keeper, Recording(trace, Path(f"{trace}.maps"), 0), copies)
+        watcher = _Watcher(recording, maps) if copies else None
+        return _follow(process, reader, keeper, recording, lines, watcher)
 
 
 def _seccomp(strace: str) -> list[str]:
@@ -98,18 +108,18 @@ def _seccomp(strace: str) -> list[str]:
     return ["--seccomp-bpf"] if "--seccomp-bpf" in usage else []
 
 
-def _follow(process: subprocess.Popen[bytes], reader: int, keeper: int, recording: Recording, copies: bool) -> Recording:
-    with open(recording.trace, "wb") as trace, open(recording.maps, "w", encoding="utf-8") as maps:
-        watcher = _Watcher(recording, maps) if copies else None
-        while process.poll() is None and not select.select([reader], [], [], 0.05)[0]:
-            pass
-        # strace has opened the pipe, or is gone.
-        os.close(keeper)
-        while data := os.read(reader, 1 << 16):
-            trace.write(data)
-            recording.lines += data.count(b"\n")
-            if watcher is not None:
-                watcher.read(data)
+def _follow(
+    process: subprocess.Popen[bytes], reader: int, keeper: int, recording: Recording, lines: IO[bytes], watcher: _Watcher | None
+) -> Recording:
+    while process.poll() is None and not select.select([reader], [], [], 0.05)[0]:
+        pass
+    # strace has opened the pipe, or is gone.
+    os.close(keeper)
+    while data := os.read(reader, 1 << 16):
+        lines.write(data)
+        recording.lines += data.count(b"\n")
+        if watcher is not None:
+            watcher.read(data)
     os.close(reader)
     recording.status = process.wait()
     return recording

@@ -18,6 +18,9 @@ from mmu_notifier._mmu_notifier import IntervalNotifier, Mm, Range, Replay
 
 __all__ = ["Difference", "Process", "Replayed", "Watch", "replay"]
 
+_COMPRESSED = {b"\x1f\x8b": "gunzip", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd", b"BZh": "bunzip2"}
+"""How compressed files begin, and what unpacks them."""
+
 # Lines between two looks at the progress.
 _LINES = 20_000
 
@@ -225,13 +228,12 @@ def replay(
 
     Copies of ``/proc/PID/maps`` beside the trace (``FILE.maps``, see :func:`mmu_notifier.record`) are taken into account.
 
-    Raises OSError if the file cannot be read, and what ``attach`` or a callback raises.
+    Raises OSError if the file cannot be read, ValueError if it is compressed, and what ``attach`` or a callback raises.
     """
     result = Replayed(os.fspath(file))
     audience = _Audience(result, list(intervals), pid, attach, every)
     snapshots = list(_snapshots(Path(f"{os.fspath(file)}.maps")))
-    # Says which file it is that cannot be opened.
-    open(file, "rb").close()
+    _refuse_compressed(file)
     core = Replay(os.fspath(file), audience, every=every, keep=keep, snapshots=snapshots)
     begin = time.perf_counter()
     while core.advance(_LINES):
@@ -242,6 +244,19 @@ def replay(
         progress(*core.progress())
     _take(result, core, keep)
     return result
+
+
+def _refuse_compressed(file: str | os.PathLike[str]) -> None:
+    """Also says which file it is that cannot be opened."""
+    if not os.path.isfile(file):
+        # A pipe must not be read from, nor opened twice.
+        os.stat(file)
+        return
+    with open(file, "rb") as opened:
+        begin = opened.read(6)
+    for magic, unpack in _COMPRESSED.items():
+        if begin.startswith(magic):
+            raise ValueError(f"{os.fspath(file)} is compressed: unpack it with {unpack}")
 
 
 def _take(result: Replayed, core: Replay, keep: bool) -> None:

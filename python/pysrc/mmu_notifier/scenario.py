@@ -29,7 +29,9 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Callable, Sequence
+import operator
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypedDict, TypeVar
@@ -64,6 +66,10 @@ def _limits(
     shorten: int = 0,
     patience: float = 10.0,
 ) -> _Limits:
+    counts = {"preemptions": (preemptions, 32), "max_schedules": (max_schedules, 64), "max_steps": (max_steps, 64), "shorten": (shorten, 64)}
+    for name, (count, bits) in counts.items():
+        if count is not None and not 0 <= operator.index(count) < 1 << bits:
+            raise ValueError(f"{name} is a number from 0 to 2**{bits} - 1, not {count}")
     return _Limits(
         preemptions=preemptions, max_schedules=max_schedules, max_steps=max_steps, shorten=shorten, patience=patience
     )
@@ -137,7 +143,7 @@ def _wrong(check: Check) -> str | None:
         return f"{_name(check)} does not hold"
     if isinstance(said, str):
         return said or None
-    if isinstance(said, (list, tuple)):
+    if isinstance(said, Iterable):
         return "; ".join(map(str, said)) or None
     return None
 
@@ -151,6 +157,8 @@ def _finish(result: object) -> None:
     if inspect.isgenerator(result):
         for _ in result:
             _native.point()
+    elif inspect.iscoroutine(result) or inspect.isasyncgen(result):
+        raise TypeError("a thread is a function or a generator: nobody runs what is async")
 
 
 class Scenario:
@@ -173,6 +181,7 @@ class Scenario:
         self._session: _native._Session | None = None
         self._used = False
         self._made: Scenario | None = None
+        self._failure: BaseException | None = None
 
     # ------------------------------------------------------------------------------------------------ what it is made of
 
@@ -180,9 +189,15 @@ class Scenario:
         """Adds a thread that calls ``run(*args)``: a function, or a generator whose yields are schedule points.
 
         ``name`` is for schedules and traces; without one it is the function's. An exception is a violation. Raises ``ValueError``:
-        the name is taken.
+        the name is taken; ``TypeError``: ``run`` is no such function, or the name no str.
         """
+        if not callable(run):
+            raise TypeError(f"a thread is a function, not {type(run).__name__}")
+        if inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run):
+            raise TypeError(f"{_name(run)} is async: a thread is a function or a generator")
         name = _name(run) if name is None else name
+        if not isinstance(name, str):
+            raise TypeError(f"a thread's name is a str, not {type(name).__name__}")
         if name == "worker" or name in dict(self._threads):
             raise ValueError(f"another thread is named {name}")
 
@@ -214,7 +229,7 @@ class Scenario:
         """Sets the function whose value, hashable, stands for the state of the run: ``explore`` goes on from each state once.
 
         The value must depend on all that later steps depend on, what threads remember included; how far each thread has come is
-        added by itself.
+        added by itself. What it raises ends the search, and is raised by ``explore``: also ``TypeError``, the value is not hashable.
         """
         self._state = state
         return state
@@ -249,6 +264,8 @@ class Scenario:
         schedule that names a thread which cannot run. Raises ``RuntimeError``: another scenario runs in this process, or this one,
         without a setup, has been run; and what the setup raises.
         """
+        if isinstance(schedule, str):
+            raise TypeError("a schedule is a list of names, not a str")
         limits = _limits(max_steps=max_steps, patience=patience)
         return self._searching(lambda: self._as_run(_native._run(self._make, list(schedule), limits)))
 
@@ -265,7 +282,8 @@ class Scenario:
         (None: any number of times); those with fewer first, until one breaks something.
 
         ``max_schedules`` ends the search before its end; up to ``shorten`` further schedules are tried to find a shorter one that is
-        wrong with as few preemptions. Raises ``ValueError``: there is no setup; and as ``run``.
+        wrong with as few preemptions. Raises ``ValueError``: there is no setup, or a limit is none; what the state function raises;
+        and as ``run``.
         """
         if self._setup is None:
             raise ValueError("a scenario without a setup cannot be run again, and so not be explored")
@@ -273,6 +291,7 @@ class Scenario:
 
         def search() -> Exploration:
             found = _native._explore(self._make, limits)
+            self._check_state()
             run = found.pop("violation")
             if run is None:
                 return Exploration(violation=None, **found)
@@ -303,6 +322,7 @@ class Scenario:
     def _make(self) -> tuple[object, ...]:
         """A new scenario, as the compiled half wants it."""
         made = self
+        self._check_state()
         if self._setup is not None:
             made = Scenario()
             self._setup(made)
@@ -317,9 +337,23 @@ class Scenario:
         invariants: list[Check] = [] if self._watched is None else [self._sample]
         invariants += [partial(_wrong, check) for check in self._invariants]
         at_end = [partial(_wrong, check) for check in self._at_end]
-        state = self._state
-        number = None if state is None else lambda: hash(state()) & (2**64 - 1)
+        number = None if self._state is None else self._number
         return self._threads, invariants, at_end, number, self._close
+
+    def _number(self) -> int:
+        """The state as a number."""
+        assert self._state is not None
+        try:
+            return hash(self._state()) & (2**64 - 1)
+        except BaseException as error:
+            # Raised before the next run, or at the end of the search.
+            self._failure = self._failure or error
+            return 0
+
+    def _check_state(self) -> None:
+        """Raises what the state function raised in the last run."""
+        if self._made is not None and self._made._failure is not None:
+            raise self._made._failure
 
     def _sample(self) -> None:
         assert self._watched is not None
@@ -402,15 +436,17 @@ class Scenario:
     # ------------------------------------------------------------------------------------------------------- drivers in C
 
     @classmethod
-    def load(cls, path: str) -> Scenario:
+    def load(cls, path: str | os.PathLike[str]) -> Scenario:
         """The scenario of a driver in C: a shared object that was compiled with ``-DMMU_NOTIFIER_EXPLORE``, not linked with the
         library, and that exports a ``struct mmu_notifier_scenario`` of that name (<mmu_notifier/explore.h>)::
 
             gcc -DMMU_NOTIFIER_EXPLORE -shared -fPIC driver.c -o driver.so $(pkg-config --cflags mmu_notifier)
 
+        A driver that was compiled again is loaded anew: it runs beside the one before, of which its scenarios still are.
+
         Raises ``OSError``: it cannot be loaded; ``ValueError``: it is not such a driver.
         """
-        return cls(Driver(path).setup)
+        return cls(Driver(os.path.abspath(path)).setup)
 
 
 def _trace(run: dict[str, Any], samples: list[tuple[int, int]]) -> Trace:
