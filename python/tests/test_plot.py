@@ -106,6 +106,11 @@ def test_the_command_line_draws(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert ".html, .svg or .png" in capsys.readouterr().err
 
 
+def test_a_notebook_shows_it() -> None:
+    picture = getattr(mn.plot(scenario()), "_repr_png_")()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+
+
 def test_what_cannot_be_drawn() -> None:
     with pytest.raises(ValueError, match="without steps"):
         mn.plot([])

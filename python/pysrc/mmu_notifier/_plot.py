@@ -13,6 +13,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def plot(
     title: str | None = None,
 ) -> Figure:
     """Draws a trace: the steps of a scenario (:mod:`mmu_notifier.trace`) as swim lanes, or a :class:`Replayed` as an address space
-    over time. Returns the figure, of matplotlib.
+    over time. Returns the figure, of matplotlib, which a notebook shows.
 
     ``path``: a file to write, .html, .svg or .png. ``space``: the address space of a replay to draw, by number; by default that
     with the most events. ``title``: instead of the one that it makes up.
@@ -77,7 +78,15 @@ def plot(
         figure, tips = draw_schedule(list(what), title)
     if path is not None and ending is not None:
         _write(figure, path, ending, tips)
+    # Notebooks show it, whether pyplot is loaded or not.
+    setattr(figure, "_repr_png_", partial(_png, figure))
     return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80, bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def _write(figure: Figure, path: str | os.PathLike[str], ending: str, tips: dict[str, str]) -> None:
