@@ -14,12 +14,14 @@ pub(crate) const SLACK: f64 = 1.5;
 
 const LIST: &str = include_str!("../explained.txt");
 
-/// A line of the list: `ID | WHAT | FIGURE | REASON`.
+/// A line of the list: `ID | WHAT | FIGURE | RUNS | REASON`.
 #[derive(Clone, Copy)]
 pub(crate) struct Expectation {
     id: &'static str,
     what: &'static str,
     pub(crate) figure: f64,
+    /// What it was in the runs that were recorded.
+    pub(crate) runs: &'static str,
     pub(crate) reason: &'static str,
 }
 
@@ -28,7 +30,7 @@ fn parse(line: &'static str) -> Option<Expectation> {
         return None;
     }
     let parts: Vec<&str> = line.split(" | ").collect();
-    let &[id, what, figure, reason] = parts.as_slice() else {
+    let &[id, what, figure, runs, reason] = parts.as_slice() else {
         panic!("explained.txt: {line}");
     };
     let figure = figure.parse().expect("a figure");
@@ -36,6 +38,7 @@ fn parse(line: &'static str) -> Option<Expectation> {
         id,
         what,
         figure,
+        runs,
         reason,
     })
 }
@@ -51,22 +54,28 @@ pub(crate) fn of(id: &str, what: &str) -> Option<Expectation> {
     found.find(|expectation| expectation.id == id && expectation.what == what)
 }
 
-/// Writes the list anew with the figures of this run; lines of what was not measured stay.
+/// Writes the list anew with what was measured: the worst but for a tenth, and from where to where the runs were. Lines of
+/// what was not measured, or said nothing in such a run, stay.
 pub(crate) fn record(path: &Path, targets: &[Target]) -> std::io::Result<()> {
     let mut out = String::new();
     for line in LIST.lines() {
-        let target = parse(line).and_then(|old| {
+        let new = parse(line).and_then(|old| {
             let mut same = targets.iter();
             let target = same.find(|target| target.id == old.id && target.what == old.what)?;
-            target.value.is_finite().then_some((old, target.value))
+            let runs = &target.runs;
+            let figure = *runs.get(((runs.len().checked_sub(1)?) as f64 * 0.9).round() as usize)?;
+            figure.is_finite().then_some((old, figure, runs))
         });
-        let _ = match target {
-            Some((old, value)) => writeln!(
+        let _ = match new {
+            Some((old, figure, runs)) => writeln!(
                 out,
-                "{} | {} | {} | {}",
+                "{} | {} | {} | {} to {} in {} runs | {}",
                 old.id,
                 old.what,
-                number(value),
+                number(figure),
+                number(runs[0]),
+                number(runs[runs.len() - 1]),
+                runs.len(),
                 old.reason
             ),
             None => writeln!(out, "{line}"),

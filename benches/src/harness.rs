@@ -139,9 +139,19 @@ impl Row {
 pub(crate) struct Race {
     pub(crate) title: String,
     pub(crate) rows: Vec<Row>,
+    /// The machine took memory away meanwhile.
+    pub(crate) unsteady: bool,
 }
 
 impl Race {
+    /// Of the same candidates: the rounds of both.
+    pub(crate) fn join(mut self, other: Self) -> Self {
+        for (row, more) in self.rows.iter_mut().zip(other.rows) {
+            row.samples.extend(more.samples);
+        }
+        self
+    }
+
     pub(crate) fn row(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.name == name)
     }
@@ -213,6 +223,7 @@ pub(crate) fn race(
     Race {
         title: title.into(),
         rows,
+        unsteady: false,
     }
 }
 

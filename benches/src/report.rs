@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::expected::{self, SLACK};
 use crate::harness::Race;
 use crate::plot::Plot;
+use crate::runs;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Goal {
@@ -25,6 +26,8 @@ pub(crate) struct Target {
     /// `ratio`, `bytes`, ...
     pub(crate) unit: &'static str,
     pub(crate) value: f64,
+    /// Values of several runs, this one among them, best first; none, if there was one run.
+    pub(crate) runs: Vec<f64>,
     pub(crate) goal: Goal,
     /// A reason to fail whatever the value.
     pub(crate) void: Option<String>,
@@ -38,6 +41,7 @@ impl Target {
             what: what.into(),
             unit: "ratio",
             value,
+            runs: Vec::new(),
             goal,
             void: None,
             note: String::new(),
@@ -95,9 +99,21 @@ impl Target {
     fn notes(&self) -> String {
         let remark = (!self.note.is_empty()).then(|| self.note.clone());
         let expected = expected::of(self.id, &self.what).filter(|_| !self.passes(1.0));
-        let expected =
-            expected.map(|e| format!("explained: {}; {} recorded", e.reason, number(e.figure)));
-        let notes = self.void.clone().into_iter().chain(expected).chain(remark);
+        let expected = expected.map(|e| match self.runs.as_slice() {
+            [] => format!(
+                "explained: {}; {} recorded, {}",
+                e.reason,
+                number(e.figure),
+                e.runs
+            ),
+            _ => format!("explained: {}", e.reason),
+        });
+        let runs = (!self.runs.is_empty()).then(|| {
+            let runs: Vec<String> = self.runs.iter().map(|&value| number(value)).collect();
+            format!("the median of {}", runs.join(", "))
+        });
+        let notes = self.void.clone().into_iter();
+        let notes = notes.chain(expected).chain(runs).chain(remark);
         notes.map(|note| format!(" ({note})")).collect()
     }
 
@@ -183,6 +199,12 @@ impl Report {
         self.races.last().expect("just pushed")
     }
 
+    /// Something about the machine.
+    pub(crate) fn fact(&mut self, key: &str, value: &str) {
+        println!("{key}: {value}");
+        self.machine.push((key.into(), value.into()));
+    }
+
     pub(crate) fn target(&mut self, target: Target) {
         println!("{}", target.line(1.0));
         self.targets.push(target);
@@ -192,6 +214,16 @@ impl Report {
         let what = what.into();
         println!("SKIP {what}");
         self.skipped.push(what);
+    }
+
+    /// The parts of the targets that fail.
+    pub(crate) fn failed_parts(&self, slack: f64) -> Vec<&'static str> {
+        let targets = self.targets.iter();
+        let failed = targets.filter(|target| target.verdict(slack) == Verdict::Fail);
+        let mut parts: Vec<_> = failed.map(|target| runs::part(target.id)).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        parts
     }
 
     /// All targets again, together. Says how many failed.

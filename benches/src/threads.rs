@@ -25,12 +25,28 @@ pub(crate) fn cpus() -> &'static [usize] {
 }
 
 pub(crate) fn pin(index: usize) {
+    // 0 is who calls.
+    place(&[0], &cpus()[index..=index]);
+}
+
+/// All threads of this process.
+pub(crate) fn all() -> Vec<libc::pid_t> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let names = tasks.filter_map(|task| task.ok()?.file_name().into_string().ok());
+    names.filter_map(|name| name.parse().ok()).collect()
+}
+
+/// Has some threads run on these CPUs only.
+pub(crate) fn place(threads: &[libc::pid_t], on: &[usize]) {
     // SAFETY: All zero is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: The set is as large as its size says.
-    unsafe {
-        libc::CPU_SET(cpus()[index], &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+    for &cpu in on {
+        // SAFETY: The set is as large as its size says, and no CPU is beyond it.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    for &thread in threads {
+        // SAFETY: As above; a thread that is none any more is an error, and nothing else.
+        unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &raw const set) };
     }
 }
 
