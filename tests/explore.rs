@@ -484,7 +484,7 @@ fn a_step_that_does_not_come_back_is_blocked_outside() {
         Ok(())
     };
     let options = Options {
-        patience: Duration::from_millis(50),
+        patience: Duration::from_secs(1),
         ..Options::default()
     };
     let result = run(setup, &[], &options).expect("no other session");

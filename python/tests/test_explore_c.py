@@ -92,7 +92,7 @@ def test_a_lock_that_is_not_ours_is_reported_as_such(tmp_path: Path) -> None:
         const struct mmu_notifier_scenario mmu_notifier_scenario = { .threads = threads };
         """
     )
-    run = mn.Scenario.load(build(tmp_path, "-pthread", source=source)).run(patience=0.2)
+    run = mn.Scenario.load(build(tmp_path, "-pthread", source=source)).run(patience=1.0)
     assert "a is blocked outside" in (run.violation or "")
 
 
