@@ -15,7 +15,7 @@ export MMU_NOTIFIER_DIR=$copy/build/stage MMU_NOTIFIER_SHARED=1 LD_LIBRARY_PATH=
 
 # The copy as it is in the working tree.
 fresh() {
-  (cd "$root" && git ls-files -z src ffi include scripts pkgconfig man docs examples Cargo.toml Cargo.lock Makefile 'LICENSE-*' README.md |
+  (cd "$root" && git ls-files -z src ffi include scripts pkgconfig man docs examples tools Cargo.toml Cargo.lock Makefile 'LICENSE-*' README.md |
     tar -c --null -T -) | tar -x -m -C "$copy"
 }
 # Undoes a mistake.
