@@ -43,7 +43,7 @@ use crate::abi::notifier::mmu_notifier_range;
 use crate::chain::Place;
 use crate::dispatch::Range;
 use crate::report::Result;
-use crate::srcu::{Outermost, SYSTEM_CALLS, Srcu};
+use crate::srcu::{self, Outermost, SYSTEM_CALLS, Srcu};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, words};
 use crate::thread::{self, Record};
 
@@ -51,7 +51,7 @@ crate::sync::global! {
     /// Calls between their look and their change.
     pub static CALLS: Srcu<SYSTEM_CALLS> = Srcu::new();
     /// Calls inside a pair of events.
-    pub static PAIRS: Srcu<2> = Srcu::new();
+    pub static PAIRS: Srcu<{ srcu::PAIRS }> = Srcu::new();
     /// Registrations and inserts that should have waited, and could not.
     static UNWAITED: AtomicU64 = AtomicU64::new(0);
 }
@@ -158,7 +158,10 @@ pub fn unwaited() -> u64 {
 fn not_waited(thread: &Record) {
     // ORDERING: Relaxed, both: the thread's own. The second has the end of a section look at the first.
     thread.owes_epoch.store(1, Ordering::Relaxed);
-    thread.section(1).awaited.store(1, Ordering::Relaxed);
+    thread
+        .section(SYSTEM_CALLS)
+        .awaited
+        .store(1, Ordering::Relaxed);
 }
 
 /// After a change: counts what `not_waited` left.

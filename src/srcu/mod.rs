@@ -41,10 +41,12 @@ use crate::sync::{
     AtomicU64, Deadline, Lock, LockGuard, Ordering, WaitQueue, fence,
     hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD,
 };
-use crate::thread::{self, Record, Section};
+use crate::thread::{self, Record, Section, WALKS};
 
 /// The kind of system calls between their look and their change.
 pub const SYSTEM_CALLS: usize = 1;
+/// The kind of system calls inside a pair of events.
+pub const PAIRS: usize = 2;
 /// The kind of the process's RCU domain.
 pub const RCU: usize = 3;
 
@@ -55,10 +57,10 @@ const LOOKS: u32 = if cfg!(loom) { 0 } else { 200 };
 /// Milliseconds after which who waits for system calls looks whether their threads still live.
 const LOOK_FOR_DEAD: u32 = 100;
 
-/// A domain whose readers are known by their thread's record, so that a process can have but one of each `KIND`: 0 is the
-/// domain of walks, [`RCU`] the process's, the others are for the process's own system calls (`mm::calls`).
+/// A domain whose readers are known by their thread's record, so that a process can have but one of each `KIND`: [`WALKS`] is
+/// that of walks, [`RCU`] the process's, the others are for the process's own system calls (`mm::calls`).
 #[derive(Debug)]
-pub struct Srcu<const KIND: usize = 0> {
+pub struct Srcu<const KIND: usize = WALKS> {
     /// The number that readers who come now note. Never 0.
     now: AtomicU64,
     /// Grace periods up to this one have had their heavy fence.

@@ -19,7 +19,7 @@ pub use records::offsets;
 #[cfg(loom)]
 pub use records::seat;
 pub use records::{
-    Record, Section, after_fork_in_child, attached, close_sections_of_the_dead,
+    Record, Section, WALKS, after_fork_in_child, attached, close_sections_of_the_dead,
     others_may_be_attached, own,
 };
 
@@ -173,7 +173,7 @@ fn each_frame(mut visit: impl FnMut(&Frame)) {
 // SPEC: DV-7
 pub fn inside_section() -> Option<&'static CStr> {
     // ORDERING: Relaxed: the thread's own.
-    let walks = own().is_some_and(|own| own.section(0).number.load(Ordering::Relaxed) != 0);
+    let walks = own().is_some_and(|own| own.section(WALKS).number.load(Ordering::Relaxed) != 0);
     innermost(|frame| match frame.callbacks.kind {
         Kind::Chain | Kind::Free => true,
         Kind::Interval => walks,

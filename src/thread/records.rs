@@ -28,6 +28,8 @@ const FLIGHTS: usize = if cfg!(loom) { 2 } else { 6 };
 
 /// Kinds of read sections that are known by threads' records (`srcu::Srcu`).
 const SECTIONS: usize = 4;
+/// The kind of walks of a chain.
+pub const WALKS: usize = 0;
 
 /// The read section of one kind that a thread is in.
 #[repr(C)]
