@@ -18,7 +18,7 @@ use crate::sync::{AtomicU32, Lock, Ordering};
 ///
 /// # Invariants
 /// The node is there as long as this is, and so is the mm of a node that was inserted: its membership keeps that, and from before
-/// its end `kept`. `state` says more than the core does never.
+/// its end `kept`. `state` never says more than the core does.
 ///
 /// ```
 /// # use mmu_notifier::api::{Interval, IntervalNotifier, LooseInterval, Mm, Range};

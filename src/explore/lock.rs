@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::session::stop_at;
+use super::member::stop_at;
 use super::state::state;
 use crate::sync::point::Kind;
 use crate::sync::{AtomicBool, Ordering};

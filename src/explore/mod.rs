@@ -50,6 +50,7 @@
 //! ```
 
 mod lock;
+mod member;
 mod scenario;
 mod search;
 mod session;
@@ -57,9 +58,10 @@ mod state;
 mod trace;
 
 pub use lock::{Lock, LockError};
+pub use member::{is_logical, note, point, yield_now};
 pub use scenario::{Scenario, run};
 pub use search::{Exploration, explore};
-pub use session::{Around, Options, Session, StartError, is_logical, note, point, yield_now};
+pub use session::{Around, Options, Session, StartError};
 pub use trace::{Event, Run, Violation, What, operation};
 
 pub use crate::sync::point::Kind;

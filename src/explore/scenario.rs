@@ -1,6 +1,7 @@
 //! A scenario: threads, invariants and a state function, made anew for each run; and one run of it.
 
-use super::session::{Options, Session, StartError, WORKER};
+use super::member::WORKER;
+use super::session::{Options, Session, StartError};
 use super::trace::{Run, Violation};
 
 type Body = Box<dyn FnOnce() -> Result<(), String> + Send>;
