@@ -206,7 +206,10 @@ fn with_setup<T: Send>(
 }
 
 fn start_error(error: &StartError) -> PyErr {
-    PyRuntimeError::new_err(error.to_string())
+    PyRuntimeError::new_err(match error {
+        StartError::Busy => format!("{error}; one that was stepped runs until close()"),
+        _ => error.to_string(),
+    })
 }
 
 /// A run as plain data: events are (step, thread, state, op, object, text).

@@ -232,10 +232,10 @@ impl Mm {
 
     /// A change of the bytes `[start, end)`, for a `with` block in which the pages change: `with mm.invalidate(start, end): ...`.
     ///
-    /// `event` says why: an `Event` or a number. `blockable=False`: callbacks must not sleep, and may refuse (`BlockingError`).
+    /// `event` says why: an `Event` (1 is CLEAR) or another number. `blockable=False`: callbacks must not sleep, and may refuse (`BlockingError`).
     /// `owner`: a number by which a subscriber recognises its own MIGRATE or EXCLUSIVE. This thread should hold `read_lock`, or
     /// another lock of the address space, meanwhile (DV-2). `Invalidation.begin` says what is raised.
-    #[pyo3(signature = (start, end, event=1, *, blockable=true, owner=0), text_signature = "(self, start, end, event=Event.CLEAR, *, blockable=True, owner=0)")]
+    #[pyo3(signature = (start, end, event=1, *, blockable=true, owner=0))]
     fn invalidate(
         slf: &Bound<'_, Self>,
         start: u64,

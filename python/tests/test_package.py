@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What is installed, and that every public name says what it is."""
 
+import ast
+import dataclasses
 import importlib
 import importlib.metadata
 import inspect
+import itertools
 import pkgutil
 import re
 
 import pytest
 
 import mmu_notifier as mn
+from mmu_notifier import live
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -90,3 +94,26 @@ def test_every_address_has_a_unit(name: str) -> None:
     signature = CALLS[name].__text_signature__ or ""
     if {"start", "end", "address", "length"} & set(re.findall(r"\w+", signature)):
         assert re.search(r"bytes|page at", CALLS[name].__doc__), CALLS[name].__doc__
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_every_call_has_a_signature_for_help(name: str) -> None:
+    inspect.signature(CALLS[name])
+
+
+RECORDS = [mn.Difference, mn.Exploration, mn.Process, mn.Recording, mn.Replayed, mn.Run, live.Change, live.Status]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_every_field_is_explained(record: type) -> None:
+    """By a text behind it, or by its class."""
+    body = ast.parse(inspect.getsource(record)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    explained = {
+        field.target.id
+        for field, text in itertools.pairwise(body.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)
+    }
+    text = inspect.getdoc(record) or ""
+    fields = {field.name for field in dataclasses.fields(record) if not field.name.startswith("_")}
+    assert {name for name in fields - explained if name not in text} == set()

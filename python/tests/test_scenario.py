@@ -257,6 +257,28 @@ def test_one_at_a_time() -> None:
     assert mn.Scenario(lambda s: None).run().violation is None
 
 
+def test_a_session_ends_when_nobody_refers_to_it() -> None:
+    def begun() -> None:
+        s = mn.Scenario()
+        s.thread(mn.point, name="a")
+        assert s.step("a") == "ready: point"
+
+    begun()
+    assert mn.Scenario(lambda s: None).run().violation is None
+    kept = mn.Scenario()
+    kept.thread(mn.point, name="a")
+    kept.step("a")
+    with pytest.raises(RuntimeError, match=r"one that was stepped runs until close\(\)"):
+        mn.Scenario(lambda s: None).run()
+    kept.close()
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a\nb"])
+def test_names_can_be_printed(name: str) -> None:
+    with pytest.raises(ValueError, match="not printable"):
+        mn.Scenario().thread(mn.point, name=name)
+
+
 def test_names_are_one_threads() -> None:
     s = mn.Scenario()
     s.thread(lambda: None, name="a")

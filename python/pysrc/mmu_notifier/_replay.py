@@ -44,11 +44,17 @@ class Difference:
     """Bytes on which the rebuilt address space and ``/proc/PID/maps`` differ."""
 
     pid: int
+    """The process; 0 if the trace has no pids."""
     line: int
+    """The line of the trace, from 1, at which they were compared."""
     start: int
+    """First byte."""
     end: int
+    """End in bytes, exclusive."""
     model: str
+    """What is there by the trace."""
     kernel: str
+    """What is there by the kernel."""
 
     def __str__(self) -> str:
         bytes_ = f"[{self.start:#x}, {self.end:#x})"
@@ -99,18 +105,23 @@ class Replayed:
     """What :func:`replay` did."""
 
     file: str
+    """The trace's file."""
     lines: int = 0
     """Lines of the trace."""
     calls: int = 0
     """Calls that the model follows."""
     processes: int = 0
+    """Processes, threads not counted."""
     spaces: int = 0
     """Address spaces: one for each new process, fork and execve."""
     forks: int = 0
+    """Processes that began with a copy of another's address space."""
     execs: int = 0
+    """Programs that were begun: execves that succeeded."""
     unreadable: int = 0
-    """Lines that could not be read; ``unread`` has the first of them, with their numbers."""
+    """Lines that could not be read."""
     unread: list[tuple[int, str]] = field(default_factory=list)
+    """The first lines that could not be read: their numbers, from 1, and their texts."""
     not_followed: dict[str, int] = field(default_factory=dict)
     """Calls that change mappings in ways that a trace does not tell, by name."""
     unknown_lengths: int = 0
@@ -128,13 +139,15 @@ class Replayed:
     compared: int = 0
     """Copies of ``/proc/PID/maps`` with which the rebuilt address spaces were compared."""
     differences: list[Difference] = field(default_factory=list)
+    """Where they differ."""
     seconds: float = 0.0
-    """How long it took."""
+    """How long it took, in seconds."""
     columns: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """With ``keep``: one column of numbers for each property of the events, for :func:`mmu_notifier.plot`."""
     mappings: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """With ``keep``: what was mapped where, likewise."""
     files: dict[int, str] = field(default_factory=dict, repr=False)
+    """With ``keep``: names of mapped files, by the numbers that ``mappings`` has for them."""
 
     @property
     def total(self) -> int:

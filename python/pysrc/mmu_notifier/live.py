@@ -40,8 +40,11 @@ class Change:
     """A change of watched memory: the bytes ``[start, end)``, end exclusive."""
 
     start: int
+    """First byte."""
     end: int
+    """End in bytes, exclusive."""
     event: Event
+    """Why."""
 
 
 @dataclass(frozen=True)

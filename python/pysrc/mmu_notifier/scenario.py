@@ -118,7 +118,7 @@ class Exploration:
     unbounded: bool
     """The bound on preemptions left nothing out: the result holds for any number of them."""
     seconds: float
-    """How long it took."""
+    """How long it took, in seconds."""
 
     @property
     def states_per_second(self) -> float:
@@ -189,7 +189,7 @@ class Scenario:
         """Adds a thread that calls ``run(*args)``: a function, or a generator whose yields are schedule points.
 
         ``name`` is for schedules and traces; without one it is the function's. An exception is a violation. Raises ``ValueError``:
-        the name is taken; ``TypeError``: ``run`` is no such function, or the name no str.
+        the name is taken, empty or not printable; ``TypeError``: ``run`` is no such function, or the name no str.
         """
         if not callable(run):
             raise TypeError(f"a thread is a function, not {type(run).__name__}")
@@ -198,8 +198,13 @@ class Scenario:
         name = _name(run) if name is None else name
         if not isinstance(name, str):
             raise TypeError(f"a thread's name is a str, not {type(name).__name__}")
+        if not (name and name.isprintable()):
+            raise ValueError(f"{name!r} cannot be the name of a thread: it is not printable")
         if name == "worker" or name in dict(self._threads):
             raise ValueError(f"another thread is named {name}")
+
+        # Not by way of the scenario, which a thread that was stepped would keep: its session ends when nobody refers to it.
+        raised = self._raised
 
         def body() -> None:
             try:
@@ -207,7 +212,7 @@ class Scenario:
             except _native.Abandoned:
                 raise
             except BaseException as error:
-                self._raised.append(error)
+                raised.append(error)
                 raise
 
         self._threads.append((name, body))
