@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::report::{Target, number};
+use crate::report::{Target, number, spread};
 
 /// How much worse than a target, or than a recorded figure, a measurement may be before it fails.
 pub(crate) const SLACK: f64 = 1.5;
@@ -64,20 +64,17 @@ pub(crate) fn record(path: &Path, targets: &[Target]) -> std::io::Result<()> {
             let target = same.find(|target| target.id == old.id && target.what == old.what)?;
             let runs = &target.runs;
             let figure = *runs.get(((runs.len().checked_sub(1)?) as f64 * 0.9).round() as usize)?;
-            figure.is_finite().then_some((old, figure, runs))
+            figure.is_finite().then_some((old, figure, spread(runs)?))
         });
         let _ = match new {
-            Some((old, figure, runs)) => writeln!(
-                out,
-                "{} | {} | {} | {} to {} in {} runs | {}",
-                old.id,
-                old.what,
-                number(figure),
-                number(runs[0]),
-                number(runs[runs.len() - 1]),
-                runs.len(),
-                old.reason
-            ),
+            Some((old, figure, runs)) => {
+                let figure = number(figure);
+                writeln!(
+                    out,
+                    "{} | {} | {figure} | {runs} | {}",
+                    old.id, old.what, old.reason
+                )
+            }
             None => writeln!(out, "{line}"),
         };
     }

@@ -108,10 +108,7 @@ impl Target {
             ),
             _ => format!("explained: {}", e.reason),
         });
-        let runs = (!self.runs.is_empty()).then(|| {
-            let runs: Vec<String> = self.runs.iter().map(|&value| number(value)).collect();
-            format!("the median of {}", runs.join(", "))
-        });
+        let runs = spread(&self.runs);
         let notes = self.void.clone().into_iter();
         let notes = notes.chain(expected).chain(runs).chain(remark);
         notes.map(|note| format!(" ({note})")).collect()
@@ -155,6 +152,12 @@ impl Verdict {
             Self::Fail => "FAIL",
         }
     }
+}
+
+/// From where to where the values of several runs are.
+pub(crate) fn spread(runs: &[f64]) -> Option<String> {
+    let (best, worst) = (number(*runs.first()?), number(*runs.last()?));
+    Some(format!("{best} to {worst} in {} runs", runs.len()))
 }
 
 /// Three digits.
