@@ -133,6 +133,11 @@ fn remark_inside(text: &[u8]) -> Option<&[u8]> {
     Some(&text[..at])
 }
 
+/// Does the rest of the call, which is unfinished by a remark, begin the next line?
+pub(super) fn is_cut(text: &[u8]) -> bool {
+    text.trim_ascii_end().ends_with(b" attached")
+}
+
 fn remark(text: &[u8]) -> What<'_> {
     let known: [&[u8]; 3] = [b"strace: ", b"Process ", b"[ Process PID="];
     if known.iter().any(|start| text.starts_with(start)) {

@@ -39,6 +39,8 @@ pub struct Replay<R, S: Sink> {
     pub(super) pending: HashMap<u32, Pending<S::Range>>,
     /// Children that came before the end of their clone.
     pub(super) early: HashMap<u32, u32>,
+    /// The thread and the call of the last line, if a remark of strace has cut it in two.
+    cut: Option<(u32, Vec<u8>)>,
     pub(super) has_process_calls: bool,
     pub(super) watched: bool,
     snapshots: HashMap<u64, Vec<Snapshot>>,
@@ -69,6 +71,7 @@ impl<R: BufRead, S: Sink> Replay<R, S> {
             world: World::default(),
             pending: HashMap::new(),
             early: HashMap::new(),
+            cut: None,
             has_process_calls: false,
             watched: false,
             snapshots: HashMap::new(),
@@ -147,6 +150,12 @@ impl<R: BufRead, S: Sink> Replay<R, S> {
         self.summary.lines += 1;
         let Line { pid, time, what } = line::parse(text);
         self.advance(time);
+        let cut = self.cut.take();
+        let (pid, what) = match (&cut, what) {
+            // The rest of a call, which began on the line before the remark.
+            (Some((thread, name)), What::Unreadable) => (Some(*thread), What::Resumed(name, text)),
+            (_, what) => (pid, what),
+        };
         if let What::Call(name, _) | What::Unfinished(name, _) = what {
             self.summary.note_first(name);
             self.has_process_calls |= request::is_of_process(name);
@@ -178,6 +187,9 @@ impl<R: BufRead, S: Sink> Replay<R, S> {
             }
             What::Unfinished(name, rest) => {
                 let thread = self.thread(pid, name)?;
+                if line::is_cut(text) {
+                    self.cut = Some((thread, name.to_vec()));
+                }
                 if self.is_followed(name) && !self.unfinished(thread, name, rest)? {
                     self.unreadable(text);
                 }

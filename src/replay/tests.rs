@@ -439,6 +439,29 @@ fn an_address_is_free_when_its_munmap_begins() {
     );
 }
 
+/// As strace writes to a terminal, or to a file that its standard error goes to.
+#[test]
+fn a_remark_in_the_middle_of_a_call_does_not_hide_its_end() {
+    let replay = replay(
+        b"execve(\"/bin/x\", [\"x\"], 0x7) = 0\n\
+          mmap(NULL, 8192, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000\n\
+          clone(child_stack=NULL, flags=SIGCHLDstrace: Process 8 attached\n\
+          , child_tidptr=0x7fcd7ab27a10) = 8\n\
+          [pid     7] munmap(0x10000, 4096strace: Process 9 attached\n\
+          ) = 0\n\
+          [pid     7] munmap(0x11000, 4096strace: Process 10 attached\n\
+          nonsense\n",
+    );
+    let summary = replay.summary();
+    assert_eq!(
+        (summary.forks, summary.unreadable),
+        (1, 1),
+        "{:?}",
+        summary.unread
+    );
+    assert_eq!(summary.total(Event::MMU_NOTIFY_UNMAP).events, 2);
+}
+
 #[test]
 fn of_several_clones_the_one_that_returns_the_child_is_its_parent() {
     let trace = "7 execve(\"/bin/sh\", [\"sh\"], 0x7) = 0\n\
