@@ -395,6 +395,7 @@ static WORKER: Global<Worker> = Global::new(|| {
         WorkerOps {
             begin: || (),
             call: free_owed,
+            may_start: || true,
         },
     )
 });

@@ -26,6 +26,7 @@ TEST(LIVE_refused_with_a_reason)
 			FAIL("another reason: %s", status().reason);
 	}
 	ASSERT_EQ(mmu_notifier_live_enable_with(MMU_NOTIFIER_LIVE_NET), -ENOTSUP);
+	ASSERT_EQ(mmu_notifier_live_enable_with(1u << 31), -EINVAL);
 	ASSERT_EQ(mmu_notifier_live_disable(), 0);
 	ASSERT(mmu_notifier_live_self_test() < 0);
 	ASSERT_EQ(mmu_notifier_live_is_late(), 0);

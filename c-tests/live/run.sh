@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Live events against real system calls and real programs.
-# Usage: run.sh [table|net|ends|early|hard|fire|trace|coverage|patchers|regcache|asan ...]
+# Usage: run.sh [table|net|ends|forks|early|hard|fire|trace|coverage|patchers|regcache|asan ...]
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -46,6 +46,8 @@ part_table() {
 part_net() { ./net; }
 
 part_ends() { ./ends; }
+
+part_forks() { ./forks; }
 
 part_early() { ./early; }
 
@@ -138,7 +140,7 @@ part_asan() {
 	closing
 }
 
-[ $# -gt 0 ] || set -- table net ends early hard fire trace coverage patchers regcache asan
+[ $# -gt 0 ] || set -- table net ends forks early hard fire trace coverage patchers regcache asan
 bash "$here/build.sh" "$out" || exit 1
 cd "$out" || exit 1
 status=0

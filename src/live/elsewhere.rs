@@ -2,14 +2,17 @@
 
 use core::ffi::c_uint;
 
-use super::status::{Reason, mmu_notifier_live_call, mmu_notifier_live_status};
+use super::status::{KNOWN_FLAGS, Reason, mmu_notifier_live_call, mmu_notifier_live_status};
 use crate::report::{Error, Result};
 
 /// Cannot be.
 ///
 /// # Errors
-/// ENOTSUP.
-pub fn enable(_flags: c_uint) -> Result<()> {
+/// EINVAL: a flag that is not known. ENOTSUP.
+pub fn enable(flags: c_uint) -> Result<()> {
+    if flags & !KNOWN_FLAGS != 0 {
+        return Err(Error::Errno(libc::EINVAL));
+    }
     Err(Error::Errno(libc::ENOTSUP))
 }
 

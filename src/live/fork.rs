@@ -1,7 +1,7 @@
 //! fork: PROTECTION_PAGE of the whole address space, from before the first lock of the library is taken until the last one is released.
 //!
 //! fork() of libc is met by its handlers (`mm::fork`), other ways by their system call (`hook`). In the child nobody subscribes, and
-//! nothing is enabled.
+//! nothing is enabled. Where fork()'s system call comes by `hook`, that takes the library's locks, after malloc's.
 #![expect(unsafe_code, reason = "callbacks of C")]
 #![expect(clippy::multiple_unsafe_ops_per_block, reason = "one pair, handed on")]
 
@@ -10,7 +10,8 @@ use core::ptr;
 
 use super::classify::{self, Changes, EVERYTHING};
 use super::gate::Registers;
-use super::{STATE, count_event, inflight, look};
+use super::switch::{self, SHOWN, STATE};
+use super::{count_event, inflight, look};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, Call, Pair};
 use crate::report::LIVE_NESTED;
@@ -52,7 +53,8 @@ pub(super) fn starts_elsewhere(call: &Registers) -> bool {
     !known || words[0] & libc::CLONE_VM as usize != 0 || words[5] != 0
 }
 
-pub(super) fn begins() {
+/// Says whether the system call will come by `hook`.
+pub(super) fn begins() -> bool {
     if thread::inside_event() {
         // `hook` counts it.
         LIVE_NESTED.broken_by(c"fork").report();
@@ -60,6 +62,15 @@ pub(super) fn begins() {
         announce();
     }
     STATE.acquire();
+    if calls::is_enabled() {
+        return switch::meets_fork();
+    }
+    // Another thread turned events off: those under way end before locks are taken that they may want inside free().
+    end_announced();
+    if !calls::is_inside() {
+        calls::drain();
+    }
+    false
 }
 
 /// Are there events, and somebody who watches?
@@ -106,6 +117,10 @@ fn take() -> Option<(Pair<'static>, Box<Changes>)> {
 pub(super) fn ended() {
     // SAFETY: Taken by `begins`.
     unsafe { STATE.release() };
+    end_announced();
+}
+
+fn end_announced() {
     if let Some((pair, changes)) = take() {
         // SAFETY: Subscribers keep the contract.
         unsafe { pair.end() };
@@ -118,6 +133,7 @@ pub(super) fn ended_in_child() {
     inflight::forget();
     // SAFETY: Taken by `begins`, in the parent.
     unsafe {
+        SHOWN.renew_in_child();
         STATE.data().begin_anew();
         STATE.release();
     }

@@ -22,8 +22,8 @@ use super::epoch::{self, Cause};
 use super::gate::Registers;
 use super::write::block_signals;
 use super::{call, count_event, count_nested, fork, gap, is_in_slot, look, net, probe};
-use crate::mm::WATCHED;
 use crate::mm::calls::{self, CALLS, Call, Pair};
+use crate::mm::{WATCHED, make_fork};
 use crate::report::LIVE_NESTED;
 use crate::sync::{syscall, words};
 use crate::thread;
@@ -41,7 +41,11 @@ const CANCELLATION: u64 = 1 << 31 | 1 << 32;
 /// Makes the system call.
 unsafe fn make(call: &Registers) -> isize {
     // SAFETY: The program's own call.
-    unsafe { syscall(call.number, call.arguments) }
+    let make = || unsafe { syscall(call.number, call.arguments) };
+    if fork::is_fork(call.number) {
+        return make_fork(make);
+    }
+    make()
 }
 
 /// Makes the call, and ends the section. False: in a child that the call has made.

@@ -30,7 +30,8 @@
 //!
 //! What belongs to a processor is in a folder of its own (`x86_64`): what a site looks like, what a slot holds, the gate.
 //!
-//! Lock order: the lock of `STATE` is taken before any other of the library, and by fork first of all. No callback runs under it.
+//! Lock order: the lock of `STATE` is taken before any other of the library, and by fork before malloc's: nothing that may run in a
+//! callback waits for it. No callback runs under it. That of `SHOWN` is a leaf.
 
 pub mod cover;
 pub mod epoch;
@@ -89,7 +90,7 @@ pub use call::{current_call, is_late};
 #[cfg(target_arch = "x86_64")]
 pub use selftest::self_test;
 #[cfg(target_arch = "x86_64")]
-use switch::{STATE, count_event, count_nested, is_in_slot, page_size};
+use switch::{count_event, count_nested, is_in_slot, page_size};
 #[cfg(target_arch = "x86_64")]
 pub use switch::{disable, enable, status};
 #[cfg(target_arch = "x86_64")]

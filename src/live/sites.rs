@@ -169,6 +169,13 @@ impl Group {
         self.select(|planned| planned.is_taken() || planned.is_bypassed())
     }
 
+    /// Does this system call come by, wherever it is made?
+    pub(super) fn meets(&self, number: libc::c_long) -> bool {
+        let makes = |planned: &Planned| planned.site.number == Some(number as usize);
+        let sites = self.select(makes);
+        sites != 0 && sites & (self.foreign() | !self.in_place()) == 0
+    }
+
     /// Sites that were ours, and are not any more, or have nobody come by any more.
     pub(super) fn lost(&self) -> u64 {
         // ORDERING: Acquire pairs with the Release of who patched.

@@ -13,6 +13,10 @@ pub const MMU_NOTIFIER_LIVE_PROC_MEM: c_uint = 2;
 /// Flag: writes sites by replacing their pages at once, without trying the other ways first.
 pub const MMU_NOTIFIER_LIVE_PAGE_SWAP: c_uint = 4;
 
+/// All of them.
+pub(super) const KNOWN_FLAGS: c_uint =
+    MMU_NOTIFIER_LIVE_NET | MMU_NOTIFIER_LIVE_PROC_MEM | MMU_NOTIFIER_LIVE_PAGE_SWAP;
+
 /// Mechanism in force: the system calls of libc and ld.so.
 pub const MMU_NOTIFIER_LIVE_BY_SITES: c_uint = 1;
 /// Mechanism in force: the net, on all that interval notifiers watch. Not set where a part of that could not be put into

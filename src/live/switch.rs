@@ -8,7 +8,7 @@ use super::inflight::{self, Place};
 use super::net::Monitor;
 use super::plan::Plan;
 use super::status::{
-    MMU_NOTIFIER_LIVE_BY_NET, MMU_NOTIFIER_LIVE_BY_SITES, MMU_NOTIFIER_LIVE_NET,
+    KNOWN_FLAGS, MMU_NOTIFIER_LIVE_BY_NET, MMU_NOTIFIER_LIVE_BY_SITES, MMU_NOTIFIER_LIVE_NET,
     MMU_NOTIFIER_LIVE_PAGE_SWAP, MMU_NOTIFIER_LIVE_PROC_MEM, Reason, mmu_notifier_live_status,
 };
 use super::write::{self, Method};
@@ -17,10 +17,28 @@ use crate::mm::calls::{self, Observer};
 use crate::report::{Error, Result};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Lock, LockGuard, Ordering};
 
+/// What is in force.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    enabled: bool,
+    method: Option<Method>,
+    reason: Reason,
+    has_net: bool,
+}
+
+/// A copy of what `STATE` guards, for the status: nobody who asks in a callback may wait for who writes sites, or for fork. Changed with
+/// `STATE` held only, so it is whole in a child, whoever was reading it.
+pub(super) static SHOWN: Lock<Shown> = Lock::new(Shown {
+    enabled: false,
+    method: None,
+    reason: Reason::None,
+    has_net: false,
+});
+
 /// Guarded by the lock, which fork takes.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) enabled: bool,
+    enabled: bool,
     method: Option<Method>,
     reason: Reason,
     /// Who reads what the net notices.
@@ -28,6 +46,16 @@ pub(super) struct State {
 }
 
 impl State {
+    /// After a change.
+    fn show(&self) {
+        *SHOWN.lock() = Shown {
+            enabled: self.enabled,
+            method: self.method,
+            reason: self.reason,
+            has_net: self.net.is_some(),
+        };
+    }
+
     /// In a child, nothing is enabled.
     ///
     /// # Safety
@@ -39,6 +67,7 @@ impl State {
             // SAFETY: The caller's promise.
             unsafe { net::forget(monitor) };
         }
+        self.show();
     }
 }
 
@@ -58,6 +87,17 @@ fn lock_state() -> LockGuard<'static, State> {
         unsafe { state.begin_anew() };
     }
     state
+}
+
+/// A copy of the state, which waits for nobody who changes it.
+fn shown() -> Shown {
+    let shown = *SHOWN.lock();
+    if shown.enabled && !calls::is_enabled() && !calls::is_inside() {
+        // In a child of a bare clone().
+        drop(lock_state());
+        return *SHOWN.lock();
+    }
+    shown
 }
 
 /// Made once, kept for ever.
@@ -148,9 +188,7 @@ fn find_plan() -> core::result::Result<&'static Plan, Reason> {
 /// # Errors
 /// EINVAL: a flag that is not known. ENOTSUP: the process cannot be covered; the status has the reason. ENOMEM.
 pub fn enable(flags: c_uint) -> Result<()> {
-    const KNOWN: c_uint =
-        MMU_NOTIFIER_LIVE_NET | MMU_NOTIFIER_LIVE_PROC_MEM | MMU_NOTIFIER_LIVE_PAGE_SWAP;
-    if flags & !KNOWN != 0 {
+    if flags & !KNOWN_FLAGS != 0 {
         return Err(Error::Errno(libc::EINVAL));
     }
     calls::prepare()?;
@@ -166,7 +204,9 @@ pub fn enable(flags: c_uint) -> Result<()> {
     let fresh = !state.enabled;
     let result = if fresh {
         inflight::begin();
-        switch(&mut state, plan, flags, &mut net)
+        let result = switch(&mut state, plan, flags, &mut net);
+        state.show();
+        result
     } else {
         Ok(())
     };
@@ -286,6 +326,7 @@ pub fn disable() -> Result<()> {
     let net = state.net.take();
     if let (true, Some(plan)) = (state.enabled, plan()) {
         state.enabled = false;
+        state.show();
         // While who removes intervals still tells of it.
         net::take_in();
         calls::stop();
@@ -330,8 +371,18 @@ fn note_lost_sites() {
     }
 }
 
-/// Objects with memory system calls that no site covers. Counted again when objects have come or gone.
+/// Will the system call of libc's fork() come by?
+pub(super) fn meets_fork() -> bool {
+    plan().is_some_and(|plan| plan.own.meets(libc::SYS_clone))
+}
+
+/// Objects with memory system calls that no site covers. Counted again when objects have come or gone; not in a callback, where nothing
+/// may be allocated, nor the linker be waited for, whose lock is held over allocations.
 fn blind_objects(plan: &Plan) -> c_uint {
+    if calls::is_inside() {
+        // ORDERING: Relaxed: a number.
+        return BLIND.load(Ordering::Relaxed);
+    }
     let now = objects::generation();
     // ORDERING: Acquire pairs with the Release below.
     if BLIND_AT.load(Ordering::Acquire) != now {
@@ -348,10 +399,12 @@ fn blind_objects(plan: &Plan) -> c_uint {
 pub fn status() -> mmu_notifier_live_status {
     note_lost_sites();
     let mut status = mmu_notifier_live_status::new();
-    let state = lock_state();
-    let (enabled, method, mut reason) = (state.enabled, state.method, state.reason);
-    let has_net = state.net.is_some();
-    drop(state);
+    let Shown {
+        enabled,
+        method,
+        mut reason,
+        has_net,
+    } = shown();
     if let Some(plan) = plan() {
         let counts = plan.count();
         status.sites = counts.sites;

@@ -67,8 +67,8 @@ pub struct Observer {
     pub removed: fn(c_ulong, c_ulong),
     /// The change of these ranges, which were announced, is to be made: by the function.
     pub change: fn(&[mmu_notifier_range], &mut dyn FnMut()),
-    /// fork() begins.
-    pub fork_begins: fn(),
+    /// fork() begins. True: it makes its system call by [`super::make_fork`].
+    pub fork_begins: fn() -> bool,
     /// fork() has ended, in the parent.
     pub fork_ended: fn(),
     /// fork() has ended, in the child.
@@ -95,6 +95,11 @@ pub(super) fn tell(what: impl FnOnce(&Observer) -> fn()) {
     if let Some(observer) = observer() {
         what(observer)();
     }
+}
+
+/// Tells that fork() begins. True: it makes its system call by [`super::make_fork`].
+pub(super) fn fork_begins() -> bool {
+    observer().is_some_and(|observer| (observer.fork_begins)())
 }
 
 /// Tells of an interval of the process's own mm that was inserted or removed, while system calls are events.

@@ -1,16 +1,22 @@
 //! fork and exit. In fork, the child gets a process mm without subscriptions; other mms come along as memory (DV-13).
 //!
-//! Three phases. Before: every lock of the library is taken, outermost first, but those that an event inside free() may want: fork
-//! takes malloc's locks next. (The worker's is taken, and such an event does not wait for it.) A callback that the worker runs is not
+//! Three phases. Before: every lock of the library is taken, outermost first. A callback that the worker runs is not
 //! waited for: it may want a lock that the forking thread holds. In the child it is lost half-way, like any thread.
 //! In the parent: everything is released, nothing has changed. In the child: the same, but what other threads were in the
 //! middle of is over: their sleeps, their sections, their ranges, their locks.
+//!
+//! malloc's locks come before the library's: an event inside free() takes the library's with malloc's held. But libc takes malloc's
+//! when the handlers of fork have run. So where system calls are events, the library's are taken by fork's own system call
+//! ([`make`]), which comes after both; elsewhere nothing is an event inside free(), and the handler takes them. No lock of the library
+//! is held over an allocation or a free.
 //!
 //! The handlers are registered when the library is loaded, before the program can register its own: so handlers of the
 //! program run while the library still works, or works again.
 //!
 //! Lock order: the worker, the registry, then for each mm its two semaphores and its interval lock, then the
 //! hull of what is watched, the domains of walks, of the process's RCU, of calls and pairs, the report handler.
+
+use core::cell::Cell;
 
 use super::calls::{self, CALLS, PAIRS};
 use super::domains::RCU;
@@ -47,8 +53,47 @@ static FINISH: extern "C" fn() = {
     finish
 };
 
+/// Who takes the locks for the fork() that a thread is in the middle of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// Its handler.
+    Handler,
+    /// Its system call, which is still to come.
+    Call,
+    /// Its system call, which has taken them.
+    Taken,
+}
+
+thread_local! {
+    static HOLDER: Cell<Holder> = const { Cell::new(Holder::Handler) };
+}
+
+/// Makes a system call that forks, if it does not return 0 in the parent. Inside fork(), no other thread is half-way through a change
+/// of what the child goes on with.
+pub fn make(call: impl FnOnce() -> isize) -> isize {
+    if HOLDER.get() != Holder::Call {
+        return call();
+    }
+    hold_all();
+    HOLDER.set(Holder::Taken);
+    let result = call();
+    if result != 0 {
+        HOLDER.set(Holder::Call);
+        // SAFETY: Held since `hold_all`, by this thread. The child has its handler for it.
+        unsafe { release_all_in_parent() };
+    }
+    result
+}
+
 extern "C" fn prepare() {
-    calls::tell(|observer| observer.fork_begins);
+    if calls::fork_begins() {
+        HOLDER.set(Holder::Call);
+    } else {
+        hold_all();
+    }
+}
+
+fn hold_all() {
     notifiers::WORKER.hold_for_fork();
     registry::hold_for_fork();
     // SAFETY: The list is held.
@@ -62,7 +107,17 @@ extern "C" fn prepare() {
 }
 
 extern "C" fn parent() {
-    // SAFETY: All of it is held since `prepare`, by this thread.
+    if HOLDER.replace(Holder::Handler) == Holder::Handler {
+        // SAFETY: Held since `prepare`, by this thread.
+        unsafe { release_all_in_parent() };
+    }
+    calls::tell(|observer| observer.fork_ended);
+}
+
+/// # Safety
+/// This thread called `hold_all`.
+unsafe fn release_all_in_parent() {
+    // SAFETY: The caller's promise.
     unsafe {
         report::release_after_fork();
         PAIRS.release_in_parent();
@@ -74,12 +129,15 @@ extern "C" fn parent() {
         registry::release_after_fork();
         notifiers::WORKER.release_in_parent();
     }
-    calls::tell(|observer| observer.fork_ended);
 }
 
 extern "C" fn child() {
     point::set_scheduler(None);
-    // SAFETY: All of it is held since `prepare`, by this thread's image in the parent; there is one thread.
+    if HOLDER.replace(Holder::Handler) == Holder::Call {
+        // Somebody has patched libc within the last microseconds, and the call did not come by.
+        hold_all();
+    }
+    // SAFETY: All of it is held, by this thread or its image in the parent; there is one thread.
     unsafe {
         report::release_after_fork();
         thread::after_fork_in_child();
@@ -121,7 +179,7 @@ unsafe fn is_abandoned(mm: *mut mm_struct, subscriptions: &Subscriptions) -> boo
 }
 
 unsafe fn release_in_parent(mm: *mut mm_struct) {
-    // SAFETY: Held since `prepare`.
+    // SAFETY: Held since `hold`.
     unsafe {
         each_subscriptions(mm, |subscriptions| {
             if !is_abandoned(mm, subscriptions) {

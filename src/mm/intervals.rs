@@ -3,8 +3,9 @@
 use core::ffi::{CStr, c_ulong};
 
 use super::lifetime::{count, has_users, mmdrop, opaque};
+use super::notifiers::{self, WORKER};
 use super::watched::WATCHED;
-use super::{argument, calls, locks, notifiers, subscriptions};
+use super::{argument, calls, locks, subscriptions};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_interval_notifier, mmu_interval_notifier_ops};
 use crate::dispatch::{self, Abi};
@@ -122,6 +123,7 @@ unsafe fn insert_with(
             calls::wait_after_insert(mm);
             if let Some(last) = watched {
                 calls::tell_of_interval(|observer| observer.inserted, start, last);
+                WORKER.start_if_stranded();
             }
         } else {
             if let Some(last) = watched {
@@ -196,6 +198,7 @@ pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
         if calls::is_own(mm) {
             WATCHED.remove(start, last);
             calls::tell_of_interval(|observer| observer.removed, start, last);
+            WORKER.start_if_stranded();
         }
         mmdrop(mm)
     }

@@ -47,6 +47,7 @@ pub use events::{
     invalidate_range_start, invalidate_range_start_5_14, invalidate_range_start_noting, release,
     test_young,
 };
+pub use fork::make as make_fork;
 pub use intervals::{
     Request, has_intervals, insert, insert_locked, interval_state, is_inserted, read_begin, remove,
 };

@@ -34,6 +34,7 @@ crate::sync::global! {
         WorkerOps {
             begin: task::begin_worker,
             call: free_work,
+            may_start: || !calls::is_inside(),
         },
     );
 }
@@ -295,6 +296,7 @@ pub unsafe fn unregister(subscription: *mut mmu_notifier, mm: *mut mm_struct) ->
         }
         delist(subscription, mm, subscriptions);
         chain::synchronize();
+        WORKER.start_if_stranded();
         expect_references(mm, FUNCTION)?;
         mmdrop(mm)
     }

@@ -174,6 +174,7 @@ mod tests {
         WorkerOps {
             begin: || (),
             call: |_| (),
+            may_start: || true,
         },
     );
     static RAN: AtomicUsize = AtomicUsize::new(0);

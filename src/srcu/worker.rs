@@ -17,6 +17,8 @@
 //! * `finished` counts callbacks that are over, whatever follows them included (GP-7's mmdrop).
 //! * Where no thread can be created, `barrier` does the work on its caller's thread: nothing that is owed is lost. Whoever
 //!   serves in a thread's place runs all work, which nobody may be waiting for, and hands on what came meanwhile.
+//! * A callback of `live` may run inside malloc, where no thread can be started: what it queues first waits for the library's next call
+//!   from elsewhere ([`Worker::start_if_stranded`]).
 //! * fork holds the queue's lock, and waits for malloc's locks. Who may hold one of these (a call or a walk that ends inside free())
 //!   does not wait for fork: what it had to tell the worker, fork tells it ([`Worker::kick`], [`Worker::poke`]).
 //!
@@ -51,6 +53,8 @@ pub struct WorkerOps {
     pub begin: fn(),
     /// Called once for each head given to [`Worker::call`].
     pub call: unsafe fn(head: *mut callback_head),
+    /// May a thread be started here, which takes memory?
+    pub may_start: fn() -> bool,
 }
 
 // SAFETY: The word is the queue's, from `call` on until the head is called.
@@ -134,6 +138,8 @@ pub struct Worker {
     ops: WorkerOps,
     /// Counts, under the queue's lock, what the worker has to look at.
     arrivals: AtomicU64,
+    /// Something was queued where no thread could be started.
+    stranded: AtomicU32,
     /// The worker is to look round, and a fork that holds the lock is to tell it so.
     told_fork: AtomicU32,
 }
@@ -204,6 +210,7 @@ impl Worker {
             rcu,
             ops,
             arrivals: AtomicU64::new(0),
+            stranded: AtomicU32::new(0),
             told_fork: AtomicU32::new(0),
         }
     }
@@ -326,6 +333,15 @@ impl Worker {
         }
     }
 
+    /// Starts the worker if something was queued in a callback of `live`, where that could not be done.
+    #[inline]
+    pub fn start_if_stranded(&'static self) {
+        // ORDERING: Relaxed: a hint; what it is about is under the lock.
+        if self.stranded.load(Ordering::Relaxed) != 0 && (self.ops.may_start)() {
+            self.kick();
+        }
+    }
+
     /// The lock; None: a fork holds it, which will kick the worker.
     fn lock_unless_forking(&self) -> Option<LockGuard<'_, Queue>> {
         loop {
@@ -360,8 +376,11 @@ impl Worker {
     /// There is something to look at: wakes the worker, or starts it.
     fn look_round<'a>(&'static self, mut queue: LockGuard<'a, Queue>) {
         self.announce_arrival();
-        let start = !queue.served;
-        queue.served = true;
+        let start = !queue.served && (self.ops.may_start)();
+        // ORDERING: Relaxed: a hint for who comes next; changed under the lock.
+        let stranded = u32::from(!queue.served && !start);
+        self.stranded.store(stranded, Ordering::Relaxed);
+        queue.served |= start;
         self.idle.wake_all(queue, IDLE);
         if start {
             let thread = self.start_thread();
