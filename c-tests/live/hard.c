@@ -109,6 +109,49 @@ static void must_be_told(void)
 	MUST(here.told == 1);
 }
 
+/* ---- the stack that a told call takes: of a handler on an alternate stack, painted before ---- */
+
+enum { ALTERNATE = 64 << 10, MOST_STACK = 5 << 10 };
+static char *alternate, *in_handler;
+static int kind_of_call;
+
+static void change_here(int signal)
+{
+	char *at = here.at;
+
+	(void)signal;
+	in_handler = __builtin_frame_address(0);
+	switch (kind_of_call) {
+	case 0: MUST(!munmap(at, LENGTH)); break;
+	case 1: MUST(!madvise(at, LENGTH, MADV_DONTNEED)); break;
+	case 2: MUST(!mprotect(at, LENGTH, PROT_READ)); break;
+	case 3: MUST(mremap(at, LENGTH, LENGTH, MREMAP_MAYMOVE | MREMAP_FIXED, at + LENGTH) == at + LENGTH); break;
+	case 4: MUST(mmap(at, LENGTH, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at); break;
+	}
+}
+
+static void case_stack_of_a_told_call(void)
+{
+	struct sigaction action = { .sa_handler = change_here, .sa_flags = SA_ONSTACK };
+	stack_t stack = { .ss_sp = alternate = map(ALTERNATE), .ss_size = ALTERNATE };
+
+	MUST(!sigaltstack(&stack, NULL) && !sigaction(SIGUSR1, &action, NULL));
+	enable();
+	for (kind_of_call = 0; kind_of_call < 5; kind_of_call++) {
+		char *lowest = alternate;
+
+		watch(&here, map(2 * LENGTH), LENGTH);
+		memset(alternate, 0x5a, ALTERNATE);
+		MUST(!raise(SIGUSR1) && here.told == 1);
+		while (*lowest == 0x5a)
+			lowest++;
+		if (in_handler - lowest > MOST_STACK)
+			dprintf(STDOUT_FILENO, "call %d: %td bytes\n", kind_of_call, in_handler - lowest);
+		MUST(in_handler - lowest <= MOST_STACK);
+		mmu_interval_notifier_remove(&here.sub);
+	}
+}
+
 /* The same for the calls that take a look at /proc. */
 static void files_must_be_told(void)
 {
@@ -623,6 +666,7 @@ static const struct one cases[] = {
 	{ "so does one of a file of huge pages", case_huge_file, 0 },
 	{ "so does mremap", case_huge_move, 0 },
 	{ "files and segments on a stack of 16 KiB", case_small_stack, 0 },
+	{ "the stack that a told call takes", case_stack_of_a_told_call, 0 },
 	{ "nobody, and not dumpable", case_nobody, 0 },
 	{ "setuid with threads", case_setuid_with_threads, 0 },
 	{ "no /proc", case_chroot, 0 },

@@ -302,6 +302,7 @@ fn attach(identifier: usize, start: usize, flags: usize, changes: &mut Changes) 
 }
 
 /// Is the process of this pidfd the calling one? If in doubt, yes.
+#[inline(never)]
 fn is_own(pidfd: usize) -> bool {
     const SELF_THREAD: i32 = -10_000;
     const SELF_PROCESS: i32 = -10_001;

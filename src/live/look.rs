@@ -162,7 +162,8 @@ fn ask(maps: &File, address: usize) -> Result<Query, i32> {
     Ok(query)
 }
 
-/// Reads the text instead.
+/// Reads the text instead. Not inlined: who does not need it has no room for it on a small stack.
+#[inline(never)]
 fn each_line(
     maps: &File,
     start: usize,

@@ -125,6 +125,8 @@ pub(in crate::live) fn is_memory(number: usize) -> bool {
 
 /// Room for what XSAVE stores of x87, SSE, AVX and AVX-512, with its header.
 const SAVE_AREA: usize = 2752;
+/// And for what moves store: the registers, the masks, MXCSR. The stack may be small.
+const MOVE_AREA: usize = 32 * 64 + 8 * 8 + 8;
 
 /// Which vector state is saved: the bits of XCR0 for it; 0 if the processor has no XSAVE, and FXSAVE has to do.
 static SAVED: crate::sync::AtomicU32 = crate::sync::AtomicU32::new(0);
@@ -352,8 +354,6 @@ global_asm!(
     "push rax",
     "push 0",
     "mov rdi, rsp",
-    "sub rsp, {save_area}",
-    "and rsp, -64",
     // By moves, if the x87 is not in use. If it is afterwards, its flags are those of a fresh one again.
     "cmp dword ptr [rip + {moves}], 0",
     "je 24f",
@@ -361,6 +361,8 @@ global_asm!(
     "xgetbv",
     "test al, 1",
     "jnz 24f",
+    "sub rsp, {move_area}",
+    "and rsp, -64",
     "stmxcsr [rsp + 2112]",
     "cmp dword ptr [rip + {moves}], {ymm}",
     "ja 26f",
@@ -413,6 +415,8 @@ global_asm!(
     ".endr",
     "jmp 22f",
     "24:",
+    "sub rsp, {save_area}",
+    "and rsp, -64",
     "mov eax, dword ptr [rip + {saved}]",
     "test eax, eax",
     "jz 21f",
@@ -507,6 +511,7 @@ global_asm!(
     hook = sym hook,
     after_awaited = sym after_awaited,
     save_area = const SAVE_AREA,
+    move_area = const MOVE_AREA,
     saved = sym SAVED,
     moves = sym MOVES,
     ymm = const YMM,
