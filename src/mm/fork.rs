@@ -107,11 +107,18 @@ fn hold_all() {
 }
 
 extern "C" fn parent() {
-    if HOLDER.replace(Holder::Handler) == Holder::Handler {
+    if take_holder() == Holder::Handler {
         // SAFETY: Held since `prepare`, by this thread.
         unsafe { release_all_in_parent() };
     }
     calls::tell(|observer| observer.fork_ended);
+}
+
+/// Who was to take the locks for the fork() that ends.
+fn take_holder() -> Holder {
+    let holder = HOLDER.get();
+    HOLDER.set(Holder::Handler);
+    holder
 }
 
 /// # Safety
@@ -133,7 +140,7 @@ unsafe fn release_all_in_parent() {
 
 extern "C" fn child() {
     point::set_scheduler(None);
-    if HOLDER.replace(Holder::Handler) == Holder::Call {
+    if take_holder() == Holder::Call {
         // Somebody has patched libc within the last microseconds, and the call did not come by.
         hold_all();
     }
