@@ -11,7 +11,7 @@ use core::ptr;
 use super::classify::{self, Changes, EVERYTHING};
 use super::gate::Registers;
 use super::switch::{self, SHOWN, STATE};
-use super::{count_event, inflight, look};
+use super::{count_event, inflight, look, objects};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, Call, Pair};
 use crate::report::LIVE_NESTED;
@@ -62,6 +62,7 @@ pub(super) fn begins() -> bool {
         announce();
     }
     STATE.acquire();
+    objects::WALKING.acquire();
     if calls::is_enabled() {
         return switch::meets_fork();
     }
@@ -116,6 +117,8 @@ fn take() -> Option<(Pair<'static>, Box<Changes>)> {
 
 pub(super) fn ended() {
     // SAFETY: Taken by `begins`.
+    unsafe { objects::WALKING.release() };
+    // SAFETY: As above.
     unsafe { STATE.release() };
     end_announced();
 }
@@ -135,6 +138,7 @@ pub(super) fn ended_in_child() {
     unsafe {
         SHOWN.renew_in_child();
         STATE.data().begin_anew();
+        objects::WALKING.release();
         STATE.release();
     }
     if let Some((pair, changes)) = take() {

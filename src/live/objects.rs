@@ -10,8 +10,14 @@ use core::ops::Range;
 use core::slice;
 use std::ffi::CString;
 
-/// A number that changes when objects come or go.
-pub(super) fn generation() -> u64 {
+use crate::sync::{Lock, words};
+
+/// Held while this library has the linker walk its list. fork takes it: glibc does not renew the lock of that list in a child, where it
+/// would stay with a thread that is not there. It is taken before malloc's locks.
+pub(super) static WALKING: Lock<()> = Lock::new(());
+
+/// A number that changes when objects come or go. None: another thread walks the list just now.
+pub(super) fn generation() -> Option<u64> {
     unsafe extern "C" fn note(
         info: *mut libc::dl_phdr_info,
         _size: usize,
@@ -22,10 +28,11 @@ pub(super) fn generation() -> u64 {
         1
     }
     let mut counts = (0_u64, 0_u64);
+    let _walking = WALKING.try_lock()?;
     // SAFETY: The callback gets our words.
     unsafe { libc::dl_iterate_phdr(Some(note), (&raw mut counts).cast()) };
     let (come, gone) = counts;
-    come << 32 | gone
+    Some(come << 32 | gone)
 }
 
 /// A loaded object.
@@ -53,8 +60,13 @@ pub(super) fn loaded() -> Vec<Object> {
         0
     }
     let mut objects: Vec<Object> = Vec::new();
+    let walking = WALKING.lock();
+    // What the vector gives back is an event as any other: nothing that is called in one takes this lock.
+    words::after_unlock();
     // SAFETY: The callback gets our vector.
     unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut objects).cast()) };
+    words::before_lock();
+    drop(walking);
     objects
 }
 

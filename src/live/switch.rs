@@ -379,13 +379,15 @@ pub(super) fn meets_fork() -> bool {
 /// Objects with memory system calls that no site covers. Counted again when objects have come or gone; not in a callback, where nothing
 /// may be allocated, nor the linker be waited for, whose lock is held over allocations.
 fn blind_objects(plan: &Plan) -> c_uint {
-    if calls::is_inside() {
-        // ORDERING: Relaxed: a number.
-        return BLIND.load(Ordering::Relaxed);
-    }
-    let now = objects::generation();
+    let now = if calls::is_inside() {
+        None
+    } else {
+        objects::generation()
+    };
     // ORDERING: Acquire pairs with the Release below.
-    if BLIND_AT.load(Ordering::Acquire) != now {
+    let known = BLIND_AT.load(Ordering::Acquire);
+    let now = now.unwrap_or(known);
+    if known != now {
         // ORDERING: Relaxed: published by the next step.
         BLIND.store(plan.blind() as u32, Ordering::Relaxed);
         // ORDERING: Release pairs with the Acquire above.
