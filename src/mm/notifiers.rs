@@ -296,8 +296,8 @@ pub unsafe fn unregister(subscription: *mut mmu_notifier, mm: *mut mm_struct) ->
         }
         delist(subscription, mm, subscriptions);
         chain::synchronize();
-        WORKER.start_if_stranded();
         expect_references(mm, FUNCTION)?;
+        WORKER.start_if_stranded();
         mmdrop(mm)
     }
 }
