@@ -71,7 +71,7 @@ pub fn range_of(mm: *mut mm_struct, page: u64) -> mmu_notifier_range {
     }
 }
 
-/// The system call: what `live::hook` does.
+/// The system call: what `live::events::hook` does.
 fn unmap(mm: *mut mm_struct, number: u64, page: &Page) {
     let call = Call::enter(0);
     let ranges = [range_of(mm, number)];
@@ -88,7 +88,7 @@ fn unmap(mm: *mut mm_struct, number: u64, page: &Page) {
     }
 }
 
-/// A system call that takes away the pages 1 and 2, the latter if `look` says so: as `live::hook`, with two looks.
+/// A system call that takes away the pages 1 and 2, the latter if `look` says so: as `live::events::hook`, with two looks.
 fn unmap_both(mm: *mut mm_struct, pages: [&Page; 2], look: impl Fn() -> usize) {
     let call = Call::enter(0);
     let ranges = [range_of(mm, 1), range_of(mm, 2)];

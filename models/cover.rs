@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Protocol (f): what is in the net (`live::cover`), between calls that are announced and who subscribes. An announced call is not
+//! Protocol (f): what is in the net (`live::net::cover`), between calls that are announced and who subscribes. An announced call is not
 //! noticed, and in the end all that is watched is in the net.
 
 use std::rc::Rc;
 
 use mmu_notifier::abi::mm::mm_struct;
-use mmu_notifier::live::cover::{Cover, Kernel};
+use mmu_notifier::live::net::cover::{Cover, Kernel};
 use mmu_notifier::mm;
 use mmu_notifier::mm::calls::Call;
 use mmu_notifier::sync::model::Thread;
@@ -88,7 +88,7 @@ impl Net {
         self.cover.removed(start, last);
     }
 
-    /// A system call that changes these pages: what `live::hook` does.
+    /// A system call that changes these pages: what `live::events::hook` does.
     fn change(&self, first: u64, last: u64) {
         let call = Call::enter(0);
         let mut range = range_of(self.mm, first);

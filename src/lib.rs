@@ -26,6 +26,7 @@ pub mod explore;
 pub mod index;
 pub mod interval;
 #[cfg_attr(loom, path = "live/model.rs")]
+#[cfg_attr(not(any(loom, target_arch = "x86_64")), path = "live/elsewhere.rs")]
 pub mod live;
 pub mod mm;
 #[cfg(not(loom))]

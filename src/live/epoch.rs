@@ -67,7 +67,7 @@ pub(super) fn is_unsure() -> bool {
 #[cold]
 fn ask_unsure() {
     #[cfg(all(target_arch = "x86_64", not(loom)))]
-    super::inflight::look_again();
+    super::switch::inflight::look_again();
     // ORDERING: AcqRel pairs with the swap in `set_unsure`; Acquire with its Release.
     let asked = UNSURE.compare_exchange(MAYBE, ASKED, Ordering::AcqRel, Ordering::Acquire);
     if !matches!(asked, Err(SURE)) {

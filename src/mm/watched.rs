@@ -10,7 +10,7 @@
 //!   deferred, too. Who has looked before is waited for by who inserts (`calls`).
 //! * These pages are zeros where nothing is watched and nothing is enabled: a child is given zeros by the kernel
 //!   (MADV_WIPEONFORK, which also reaches the children of a bare clone()), and by `fork`.
-//! * The machine code of `live::gate` reads all of it but the lock.
+//! * The machine code of `live::x86_64::gate` reads all of it but the lock.
 //!
 //! Lock order: the lock is a leaf.
 

@@ -7,7 +7,7 @@
 //! * A sleep is a futex wait without a time-out: a sleeper costs nothing and no timer decides anything. The one deviation is
 //!   [`WaitQueue::wait_until`], for `live::stage`: a thread that unmaps memory waits for a driver's release stage, and a driver
 //!   that hangs must not hang the program. A time-out there decides nothing in silence: the epoch rises. And who reads a queue
-//!   of events ([`Bell`]) may give up; `live::inflight` looks again every millisecond, since nobody tells it what it looks for.
+//!   of events ([`Bell`]) may give up; `live::switch::inflight` looks again every millisecond, since nobody tells it what it looks for.
 //! * Every sleep is announced by `wait_begin` and `wait_end`, every wake by `wake` ([`hook`]).
 //! * Nothing here allocates.
 //! * With `--cfg loom` (models/README.md) `model` stands in for core, libc and std; the locks above it stay as they are.

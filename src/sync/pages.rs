@@ -3,7 +3,8 @@
 
 use core::ptr;
 
-const PAGE: usize = 4096;
+/// Bytes of a page: this library speaks of pages of this size everywhere, as its C headers do.
+pub const PAGE: usize = 4096;
 
 /// `size` bytes of zeros, or NULL.
 pub fn map(size: usize) -> *mut u8 {

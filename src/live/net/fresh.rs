@@ -3,10 +3,10 @@
 //! Where something is replaced, `cover` does that at the end of the change. This is for calls that replace nothing.
 #![expect(unsafe_code, reason = "asks the kernel")]
 
+use super::cover::PAGE;
 use super::{NET, is_spread, undisturbed};
-use crate::live::cover::PAGE;
-use crate::live::gate::Registers;
 use crate::live::look;
+use crate::live::x86_64::gate::Registers;
 use crate::mm::WATCHED;
 use crate::sync::{syscall, words};
 

@@ -16,6 +16,7 @@
 //! Each part of memory in the net may split a mapping: where very many intervals are, there is no net, lest the process runs out of
 //! mappings.
 
+pub mod cover;
 mod fresh;
 mod monitor;
 mod teller;
@@ -25,12 +26,12 @@ pub(super) use fresh::Fresh;
 pub(super) use monitor::Monitor;
 pub(super) use teller::is_late;
 
-use super::cover::Cover;
+use super::signals::{block_signals, restore_signals};
 use super::status::Reason;
-use super::write::{block_signals, restore_signals};
 use crate::abi::notifier::mmu_notifier_range;
 use crate::mm::WATCHED;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+use cover::Cover;
 use uffd::{BUSY, CLOSED, KIND, ROOM, Uffd};
 
 static NET: Cover<Uffd> = Cover::new();

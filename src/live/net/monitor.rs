@@ -16,9 +16,9 @@
 use core::ffi::c_void;
 use core::ptr;
 
+use super::cover::PAGE;
 use super::teller::{self, Told};
 use super::uffd::{Event, Uffd};
-use crate::live::cover::PAGE;
 use crate::live::epoch::{self, Cause};
 use crate::live::queue::Queue;
 use crate::live::status::Reason;

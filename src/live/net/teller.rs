@@ -7,12 +7,12 @@ use core::ffi::c_void;
 use core::ptr;
 
 use super::NET;
+use super::cover::PAGE;
 use crate::abi::notifier::{
     MMU_NOTIFIER_RANGE_BLOCKABLE,
     mmu_notifier_event::{self, MMU_NOTIFY_CLEAR as CLEAR, MMU_NOTIFY_UNMAP as UNMAP},
     mmu_notifier_range,
 };
-use crate::live::cover::PAGE;
 use crate::live::queue::{Event, Queue};
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, Call};

@@ -6,7 +6,7 @@
 
 use core::ffi::c_int;
 
-use crate::live::cover::{Kernel, PAGE};
+use super::cover::{Kernel, PAGE};
 use crate::live::look;
 use crate::sync::{AtomicU32, Ordering, syscall};
 

@@ -8,7 +8,7 @@
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 
 use super::gate;
-use crate::live::objects::{Object, bytes};
+use crate::live::sites::objects::{Object, bytes};
 
 /// Room for what stands between.
 pub(in crate::live) const MIDDLE: usize = 16;
@@ -319,7 +319,7 @@ mod tests {
     #[cfg(target_env = "musl")]
     mod musl {
         use super::*;
-        use crate::live::plan::Plan;
+        use crate::live::sites;
         use crate::live::status::Reason;
 
         #[expect(unsafe_code, reason = "names of musl, for their addresses only")]
@@ -353,7 +353,7 @@ mod tests {
         fn syscall_would_not_and_so_musl_is_refused() {
             let found = numbers(code_of(libc::syscall as *const ()));
             assert!(!found.contains(&None), "{found:?}");
-            assert!(matches!(Plan::make(), Err(Reason::Libc)));
+            assert!(matches!(sites::find(), Err(Reason::Libc)));
         }
     }
 }

@@ -13,7 +13,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use super::slot;
-use crate::live::hook::{MASK, after_awaited, hook};
+use crate::live::events::hook::{MASK, after_awaited, hook};
 use crate::live::net::SPREAD;
 use crate::mm::calls::CALLS;
 use crate::mm::{BLOCK_SHIFT, BLOCKS, MORE_BLOCKS, WATCHED, Watched};
@@ -474,20 +474,20 @@ global_asm!(
     class = sym CLASS,
     range = const Class::Range as u32,
     fallocate = const Class::Fallocate as u32,
-    takes_away = const crate::live::classify::FALLOC_TAKES_AWAY,
+    takes_away = const crate::live::events::files::FALLOC_TAKES_AWAY,
     to_site = const TO_SITE,
     after = const slot::AFTER,
     with_mask = const MASK,
     set_mask = const libc::SYS_rt_sigprocmask,
     sig_setmask = const libc::SIG_SETMASK,
     protect = const Class::Protect as u32,
-    grows_down = const crate::live::classify::PROT_GROWSDOWN,
+    grows_down = const crate::live::events::classify::PROT_GROWSDOWN,
     map = const Class::Map as u32,
     look = const Class::Look as u32,
     ioctl = const Class::Ioctl as u32,
     clone_vm = const libc::CLONE_VM,
-    uffdio_move = const crate::live::classify::UFFDIO_MOVE as u32 as i32,
-    uffdio_writeprotect = const crate::live::classify::UFFDIO_WRITEPROTECT as u32 as i32,
+    uffdio_move = const crate::live::events::classify::UFFDIO_MOVE as u32 as i32,
+    uffdio_writeprotect = const crate::live::events::classify::UFFDIO_WRITEPROTECT as u32 as i32,
     map_fixed = const libc::MAP_FIXED,
     net = sym SPREAD,
     calls_number = const offsets::number(SYSTEM_CALLS),

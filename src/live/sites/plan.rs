@@ -4,18 +4,17 @@
 
 use core::ptr;
 
-use super::find::{self, Site};
+use super::group::{Group, Planned};
 use super::objects::{self, Object};
-use super::sites::{Group, Planned};
-use super::status::Reason;
-use super::{gate, huge};
+use crate::live::status::Reason;
+use crate::live::x86_64::find::{self, Site};
 use crate::sync::{AtomicPtr, Ordering};
 
 /// All of them.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(in crate::live) struct Plan {
     /// Of libc and of the dynamic linker.
-    pub own: Group,
+    pub(super) own: Group,
     /// Of objects that other patchers' jumps lead to; the newest first.
     others: AtomicPtr<Group>,
     /// Where somebody else had put a jump before, in place of a site.
@@ -66,7 +65,7 @@ fn linker() -> usize {
 
 /// Sites, counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
+pub(in crate::live) struct Counts {
     /// Ours.
     pub sites: u32,
     /// Somebody else's when they were to become ours.
@@ -78,8 +77,6 @@ pub(super) struct Counts {
 impl Plan {
     /// Finds the sites and makes their slots.
     pub(super) fn make() -> Result<Self, Reason> {
-        gate::prepare();
-        huge::prepare();
         let linker = linker();
         let mut plan = Self {
             own: Group::default(),
@@ -142,7 +139,7 @@ impl Plan {
 
     /// Finds the objects that somebody else's jumps lead to now, and plans for their sites. They stay loaded. Allocates; no lock
     /// is held.
-    pub(super) fn follow(&self) {
+    pub(in crate::live) fn follow(&self) {
         let linker = linker();
         let now = self.own.sites.iter().filter_map(Planned::detour);
         let earlier = self
@@ -209,12 +206,12 @@ impl Plan {
     }
 
     /// How many sites are lost.
-    pub(super) fn lost(&self) -> u32 {
+    pub(in crate::live) fn lost(&self) -> u32 {
         self.groups().map(|group| group.lost().count_ones()).sum()
     }
 
     /// How many sites are whose.
-    pub(super) fn count(&self) -> Counts {
+    pub(in crate::live) fn count(&self) -> Counts {
         let mut counts = Counts {
             foreign: self.foreign.len() as u32,
             ..Counts::default()
@@ -229,7 +226,7 @@ impl Plan {
     }
 
     /// How many objects make memory system calls that no site covers. Looks through the code of all of them.
-    pub(super) fn blind(&self) -> usize {
+    pub(in crate::live) fn blind(&self) -> usize {
         let linker = linker();
         let objects = objects::loaded();
         let covered = |object: &Object| {

@@ -14,10 +14,10 @@ use crate::sync::{Lock, words};
 
 /// Held while this library has the linker walk its list. fork takes it: glibc does not renew the lock of that list in a child, where it
 /// would stay with a thread that is not there. It is taken before malloc's locks.
-pub(super) static WALKING: Lock<()> = Lock::new(());
+pub(in crate::live) static WALKING: Lock<()> = Lock::new(());
 
 /// A number that changes when objects come or go. None: another thread walks the list just now.
-pub(super) fn generation() -> Option<u64> {
+pub(in crate::live) fn generation() -> Option<u64> {
     unsafe extern "C" fn note(
         info: *mut libc::dl_phdr_info,
         _size: usize,
@@ -37,7 +37,7 @@ pub(super) fn generation() -> Option<u64> {
 
 /// A loaded object.
 #[derive(Debug)]
-pub(super) struct Object {
+pub(in crate::live) struct Object {
     /// Its file; empty for the program itself.
     pub name: Vec<u8>,
     /// Where it is loaded.
@@ -49,7 +49,7 @@ pub(super) struct Object {
 }
 
 /// All objects that are loaded now.
-pub(super) fn loaded() -> Vec<Object> {
+pub(in crate::live) fn loaded() -> Vec<Object> {
     unsafe extern "C" fn add(
         info: *mut libc::dl_phdr_info,
         _size: usize,
@@ -117,7 +117,7 @@ unsafe fn functions(table: usize, size: usize) -> Vec<usize> {
 
 impl Object {
     /// Where the function begins that `address` is part of.
-    pub(super) fn function_of(&self, address: usize) -> Option<usize> {
+    pub(in crate::live) fn function_of(&self, address: usize) -> Option<usize> {
         let after = self.functions.partition_point(|start| *start <= address);
         self.functions.get(after.checked_sub(1)?).copied()
     }
@@ -128,12 +128,12 @@ impl Object {
     }
 
     /// Is the code at `address` part of it?
-    pub(super) fn contains(&self, address: usize) -> bool {
+    pub(in crate::live) fn contains(&self, address: usize) -> bool {
         self.code.iter().any(|code| code.contains(&address))
     }
 
     /// Is it the one that contains this library?
-    pub(super) fn is_own(&self) -> bool {
+    pub(in crate::live) fn is_own(&self) -> bool {
         self.contains(loaded as *const () as usize)
     }
 
@@ -163,7 +163,7 @@ impl Object {
 ///
 /// # Safety
 /// The object stays loaded while the result is used.
-pub(super) unsafe fn bytes<'a>(range: &Range<usize>) -> &'a [u8] {
+pub(in crate::live) unsafe fn bytes<'a>(range: &Range<usize>) -> &'a [u8] {
     // SAFETY: The caller's promise.
     unsafe { slice::from_raw_parts(core::ptr::with_exposed_provenance(range.start), range.len()) }
 }

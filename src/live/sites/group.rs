@@ -3,12 +3,12 @@
 
 use core::ptr;
 
-use super::find::{self, Site};
 use super::near::Pages;
 use super::objects::Object;
-use super::status::Reason;
 use super::write::{Patch, Patches};
-use super::{gate, slot};
+use crate::live::status::Reason;
+use crate::live::x86_64::find::{self, Site};
+use crate::live::x86_64::{gate, slot};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 /// A site, and what it holds while it is ours.
@@ -187,7 +187,7 @@ impl Group {
     }
 
     /// From now on, what is ours and is taken away is lost.
-    pub(super) fn note_ours(&self) {
+    pub(in crate::live) fn note_ours(&self) {
         let ours = self.in_place() & !self.foreign();
         // ORDERING: Release pairs with the Acquire in `lost`.
         self.ours.store(ours, Ordering::Release);

@@ -6,9 +6,9 @@ use core::cell::Cell;
 use core::ffi::{c_long, c_ulong};
 use core::ptr;
 
-use super::gate::Registers;
-use super::net;
-use super::status::mmu_notifier_live_call;
+use crate::live::net;
+use crate::live::status::mmu_notifier_live_call;
+use crate::live::x86_64::gate::Registers;
 
 thread_local! {
     static ANNOUNCED: Cell<*const Registers> = const { Cell::new(ptr::null()) };

@@ -9,7 +9,7 @@ use core::ffi::c_int;
 use core::ops::Range;
 use core::ptr;
 
-use super::page_size;
+use crate::sync::pages::PAGE;
 
 /// How far a 32-bit jump reaches, less what an object and the slots may span.
 const REACH: usize = 0x7000_0000;
@@ -86,7 +86,7 @@ pub(super) struct Pages {
 impl Pages {
     /// Room for `size` bytes near `code`; nothing is executable yet.
     pub(super) fn new(code: &Range<usize>, size: usize) -> Option<Self> {
-        let size = size.next_multiple_of(page_size());
+        let size = size.next_multiple_of(PAGE);
         let descriptor = file(size)?;
         // SAFETY: A new mapping of our file.
         let writable = unsafe {

@@ -8,17 +8,17 @@
 use core::ffi::{c_uint, c_ulong, c_void};
 use core::ptr;
 
-use super::page_size;
-use super::status::{
+use crate::abi::notifier::{mmu_interval_notifier, mmu_interval_notifier_ops, mmu_notifier_range};
+use crate::dispatch::REFERENCE;
+use crate::live::status::{
     MMU_NOTIFIER_LIVE_KIND_MADVISE, MMU_NOTIFIER_LIVE_KIND_MMAP, MMU_NOTIFIER_LIVE_KIND_MPROTECT,
     MMU_NOTIFIER_LIVE_KIND_MREMAP, MMU_NOTIFIER_LIVE_KIND_MUNMAP, MMU_NOTIFIER_LIVE_KIND_SHMDT,
     MMU_NOTIFIER_LIVE_KIND_SYSCALL,
 };
-use crate::abi::notifier::{mmu_interval_notifier, mmu_interval_notifier_ops, mmu_notifier_range};
-use crate::dispatch::REFERENCE;
 use crate::mm::calls::own_mm;
 use crate::mm::{self, Request, WATCHED};
 use crate::report::{Error, Result};
+use crate::sync::pages::PAGE;
 use crate::sync::{AtomicU32, Ordering};
 
 /// What each page holds before it is changed.
@@ -76,7 +76,7 @@ unsafe fn is_told(
         interval_sub: &raw mut probe.sub,
         mm: own_mm(),
         start: place.addr() as c_ulong,
-        length: page_size() as c_ulong,
+        length: PAGE as c_ulong,
         ops: &raw const OPS,
         abi: REFERENCE,
     };
@@ -88,7 +88,7 @@ unsafe fn is_told(
         let seen = probe.seen.load(Ordering::Relaxed);
         mm::remove(&raw mut probe.sub)?;
         if !left.is_null() {
-            libc::munmap(left, page_size());
+            libc::munmap(left, PAGE);
         }
         Ok(seen > 0)
     }
@@ -100,7 +100,7 @@ fn page() -> *mut c_void {
     unsafe {
         libc::mmap(
             ptr::null_mut(),
-            page_size(),
+            PAGE,
             libc::PROT_READ | libc::PROT_WRITE,
             anonymous,
             -1,
@@ -113,7 +113,7 @@ fn page() -> *mut c_void {
 fn segment() -> *mut c_void {
     // SAFETY: A segment of our own.
     unsafe {
-        let identifier = libc::shmget(libc::IPC_PRIVATE, page_size(), libc::IPC_CREAT | 0o600);
+        let identifier = libc::shmget(libc::IPC_PRIVATE, PAGE, libc::IPC_CREAT | 0o600);
         if identifier < 0 {
             return libc::MAP_FAILED;
         }
@@ -183,7 +183,7 @@ pub fn self_test() -> Result<c_uint> {
     let mut lost = 0;
     for (kind, change) in CHANGES {
         // SAFETY: A page of the test's own.
-        let told = unsafe { is_told(page, |place| change(place, page_size())) }?;
+        let told = unsafe { is_told(page, |place| change(place, PAGE)) }?;
         lost |= if told { 0 } else { kind };
     }
     let detach = |place: *mut c_void| {

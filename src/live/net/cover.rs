@@ -25,10 +25,10 @@ use crate::abi::notifier::{
     mmu_notifier_range,
 };
 use crate::mm::calls;
-use crate::sync::Lock;
+use crate::sync::{Lock, pages};
 
 /// Bytes of a page.
-pub const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = pages::PAGE as u64;
 
 /// Has memory noticed. Both are given whole pages of `[start, end)`, mapped or not, and may find it done already.
 pub trait Kernel {

@@ -17,11 +17,13 @@
 #![expect(unsafe_code, reason = "system calls, and callbacks of C")]
 #![expect(clippy::multiple_unsafe_ops_per_block, reason = "one system call")]
 
-use super::classify::{self, Changes, EVERYTHING};
-use super::epoch::{self, Cause};
-use super::gate::Registers;
-use super::write::block_signals;
-use super::{call, count_event, count_nested, fork, gap, is_in_slot, look, net, probe};
+use super::changes::{Changes, EVERYTHING};
+use super::{classify, count_event, count_nested, current, fork};
+use crate::live::epoch::{self, Cause};
+use crate::live::signals::block_signals;
+use crate::live::sites::{is_in_slot, probe};
+use crate::live::x86_64::gate::Registers;
+use crate::live::{gap, look, net};
 use crate::mm::calls::{self, CALLS, Call, Pair};
 use crate::mm::{WATCHED, make_fork};
 use crate::report::LIVE_NESTED;
@@ -33,7 +35,7 @@ const DONE: u32 = 0;
 /// The slot is to make it.
 const PASS: u32 = 1;
 /// Added to these: `gate` is to set the mask of signals.
-pub(super) const MASK: u32 = 2;
+pub(in crate::live) const MASK: u32 = 2;
 
 /// The signals by which libc cancels a thread: glibc's, and musl's.
 const CANCELLATION: u64 = 1 << 31 | 1 << 32;
@@ -95,7 +97,7 @@ impl Drop for Errno {
 }
 
 /// A section that machine code has left was awaited.
-pub(super) extern "C" fn after_awaited(_call: &mut Registers) -> u32 {
+pub(in crate::live) extern "C" fn after_awaited(_call: &mut Registers) -> u32 {
     let _errno = Errno::keep();
     wake();
     DONE
@@ -109,7 +111,7 @@ fn wake() {
 }
 
 /// Everything that `gate` does not decide itself.
-pub(super) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
+pub(in crate::live) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
     let _errno = Errno::keep();
     probe::note(call);
     if WATCHED.is_inherited() || fork::starts_elsewhere(call) {
@@ -208,7 +210,7 @@ unsafe fn grow_in_place(call: &Registers) -> Option<isize> {
 
 /// Makes the call between the start and the end of what it changes. All signals are blocked.
 unsafe fn announced(registers: &mut Registers, section: Call, changes: &mut Changes) {
-    call::set(registers);
+    current::set(registers);
     let (number, arguments) = (registers.number, registers.arguments);
     // SAFETY: Subscribers keep the contract.
     let pair = unsafe {
@@ -233,7 +235,7 @@ unsafe fn announced(registers: &mut Registers, section: Call, changes: &mut Chan
             unsafe { pair.end() };
         }
     }
-    call::clear();
+    current::clear();
     registers.number = result as usize;
     count_event();
 }

@@ -8,10 +8,13 @@
 use core::cell::Cell;
 use core::ptr;
 
-use super::classify::{self, Changes, EVERYTHING};
-use super::gate::Registers;
-use super::switch::{self, SHOWN, STATE};
-use super::{count_event, inflight, look, objects};
+use super::changes::{Changes, EVERYTHING};
+use super::{classify, count_event};
+use crate::live::look;
+use crate::live::sites::{self, objects};
+use crate::live::switch::inflight;
+use crate::live::switch::state::{SHOWN, STATE};
+use crate::live::x86_64::gate::Registers;
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, Call, Pair};
 use crate::report::LIVE_NESTED;
@@ -54,7 +57,7 @@ pub(super) fn starts_elsewhere(call: &Registers) -> bool {
 }
 
 /// Says whether the system call will come by `hook`.
-pub(super) fn begins() -> bool {
+pub(in crate::live) fn begins() -> bool {
     if thread::inside_event() {
         // `hook` counts it.
         LIVE_NESTED.broken_by(c"fork").report();
@@ -64,7 +67,7 @@ pub(super) fn begins() -> bool {
     STATE.acquire();
     objects::WALKING.acquire();
     if calls::is_enabled() {
-        return switch::meets_fork();
+        return sites::meets_fork();
     }
     // Another thread turned events off: those under way end before locks are taken that they may want inside free().
     end_announced();
@@ -115,7 +118,7 @@ fn take() -> Option<(Pair<'static>, Box<Changes>)> {
     })
 }
 
-pub(super) fn ended() {
+pub(in crate::live) fn ended() {
     // SAFETY: Taken by `begins`.
     unsafe { objects::WALKING.release() };
     // SAFETY: As above.
@@ -132,7 +135,7 @@ fn end_announced() {
     }
 }
 
-pub(super) fn ended_in_child() {
+pub(in crate::live) fn ended_in_child() {
     inflight::forget();
     // SAFETY: Taken by `begins`, in the parent.
     unsafe {

@@ -1,7 +1,7 @@
 //! Huge pages: the kernel rounds lengths of mmap and mremap up to them, so that more goes than the program said.
 #![expect(unsafe_code, reason = "system calls")]
 
-use super::look;
+use crate::live::look;
 use crate::sync::{AtomicU64, Ordering, syscall};
 
 /// The smallest.
@@ -11,7 +11,7 @@ const SMALLEST: usize = 2 << 20;
 static DEFAULT: AtomicU64 = AtomicU64::new(SMALLEST as u64);
 
 /// Asks for the default size.
-pub(super) fn prepare() {
+pub(in crate::live) fn prepare() {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let mut lines = text.lines();
     let line = lines.find_map(|line| line.strip_prefix("Hugepagesize:"));

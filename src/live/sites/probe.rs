@@ -5,8 +5,8 @@
 //! whether it came by.
 #![expect(unsafe_code, reason = "a system call that fails")]
 
-use super::gate::Registers;
 use super::plan::Plan;
+use crate::live::x86_64::gate::Registers;
 use crate::sync::{AtomicU32, Ordering};
 
 /// The first argument: no descriptor can have this number, so that the kernel refuses at once.
@@ -15,13 +15,13 @@ const MARK: usize = 0x4d4d_5533;
 static SEEN: AtomicU32 = AtomicU32::new(0);
 
 /// Makes the call.
-pub(super) fn call() {
+pub(in crate::live) fn call() {
     // SAFETY: Changes nothing, for there is no such file.
     unsafe { libc::syscall(libc::SYS_ftruncate, MARK, 0_usize) };
 }
 
 /// `hook` got a call.
-pub(super) fn note(call: &Registers) {
+pub(in crate::live) fn note(call: &Registers) {
     if call.arguments[0] == MARK {
         // ORDERING: Relaxed: read by the thread that made the call.
         SEEN.store(1, Ordering::Relaxed);

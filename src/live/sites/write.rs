@@ -25,11 +25,13 @@
 
 use core::ffi::c_int;
 
-use super::status::{
+use super::near;
+use crate::live::signals::{block_signals, restore_signals};
+use crate::live::status::{
     MMU_NOTIFIER_LIVE_WRITE_MPROTECT, MMU_NOTIFIER_LIVE_WRITE_PAGE_SWAP,
     MMU_NOTIFIER_LIVE_WRITE_PROC_MEM,
 };
-use super::{near, page_size};
+use crate::sync::pages::PAGE;
 use crate::sync::syscall;
 
 /// Bytes for one site.
@@ -77,16 +79,16 @@ impl FromIterator<Patch> for Patches {
 
 /// A way of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(in crate::live) enum Method {
     Mprotect,
     PageSwap,
     ProcMem,
 }
 
 impl Method {
-    pub(super) const ALL: [Self; 3] = [Self::Mprotect, Self::PageSwap, Self::ProcMem];
+    pub(in crate::live) const ALL: [Self; 3] = [Self::Mprotect, Self::PageSwap, Self::ProcMem];
 
-    pub(super) fn number(self) -> u32 {
+    pub(in crate::live) fn number(self) -> u32 {
         match self {
             Self::Mprotect => MMU_NOTIFIER_LIVE_WRITE_MPROTECT,
             Self::PageSwap => MMU_NOTIFIER_LIVE_WRITE_PAGE_SWAP,
@@ -144,34 +146,15 @@ pub(super) unsafe fn write(method: Method, patches: &[Patch]) -> bool {
     written
 }
 
-/// Blocks these signals, those that libc keeps for itself included. Returns what was blocked before.
-pub(super) fn block_signals(which: u64) -> u64 {
-    let mut old = 0;
-    mask(libc::SIG_BLOCK, &raw const which, &raw mut old);
-    old
-}
-
-/// Undoes [`block_signals`].
-pub(super) fn restore_signals(old: u64) {
-    mask(libc::SIG_SETMASK, &raw const old, core::ptr::null_mut());
-}
-
-fn mask(how: c_int, new: *const u64, old: *mut u64) {
-    let arguments = [how as usize, new.addr(), old.addr(), size_of::<u64>(), 0, 0];
-    // SAFETY: Both sets are the caller's.
-    unsafe { syscall(libc::SYS_rt_sigprocmask as usize, arguments) };
-}
-
 /// The pages of `patches`, each once, in order.
 fn pages(patches: &[Patch]) -> impl Iterator<Item = usize> {
-    let page = page_size();
-    let ends = move |patch: &Patch| [patch.address / page, (patch.address + 4) / page];
+    let ends = |patch: &Patch| [patch.address / PAGE, (patch.address + 4) / PAGE];
     let mut last = None;
     // The patches are sorted.
     patches.iter().flat_map(ends).filter_map(move |number| {
         let fresh = last.is_none_or(|last| number > last);
         last = if fresh { Some(number) } else { last };
-        fresh.then_some(number * page)
+        fresh.then_some(number * PAGE)
     })
 }
 
@@ -195,7 +178,7 @@ fn in_place(patches: &[Patch], store: impl Fn(usize, &[u8])) {
 unsafe fn by_mprotect(patches: &[Patch]) -> bool {
     const CODE: c_int = libc::PROT_READ | libc::PROT_EXEC;
     let protect = |page: usize, protection: c_int| {
-        let arguments = [page, page_size(), protection as usize, 0, 0, 0];
+        let arguments = [page, PAGE, protection as usize, 0, 0, 0];
         // SAFETY: A page of code, which stays readable and executable.
         unsafe { syscall(libc::SYS_mprotect as usize, arguments) == 0 }
     };
@@ -267,43 +250,37 @@ unsafe fn by_proc_mem(patches: &[Patch]) -> bool {
 }
 
 unsafe fn by_page_swap(patches: &[Patch]) -> bool {
-    let page_size = page_size();
     let count = pages(patches).count();
-    let Some(descriptor) = near::file(count * page_size) else {
+    let Some(descriptor) = near::file(count * PAGE) else {
         return false;
     };
     // A copy of each page, changed.
     let copied = pages(patches).enumerate().all(|(index, page)| {
-        let offset = index * page_size;
+        let offset = index * PAGE;
         let put = |from: usize, length: usize, at: usize| {
             let arguments = [descriptor as usize, from, length, at, 0, 0];
             // SAFETY: Readable bytes, to our own file.
             unsafe { syscall(libc::SYS_pwrite64 as usize, arguments) == length as isize }
         };
-        let copied = put(page, page_size, offset);
+        let copied = put(page, PAGE, offset);
         let mut bytes = patches
             .iter()
             .flat_map(|patch| (patch.address..).zip(&patch.bytes));
         copied
             && bytes.all(|(address, byte)| {
-                let here = address / page_size * page_size == page;
-                !here
-                    || put(
-                        core::ptr::from_ref(byte).addr(),
-                        1,
-                        offset + address % page_size,
-                    )
+                let here = address / PAGE * PAGE == page;
+                !here || put(core::ptr::from_ref(byte).addr(), 1, offset + address % PAGE)
             })
     });
     let swapped = copied
         && pages(patches).enumerate().all(|(index, page)| {
             let arguments = [
                 page,
-                page_size,
+                PAGE,
                 (libc::PROT_READ | libc::PROT_EXEC) as usize,
                 (libc::MAP_PRIVATE | libc::MAP_FIXED) as usize,
                 descriptor as usize,
-                index * page_size,
+                index * PAGE,
             ];
             // SAFETY: The same code, but for the patches.
             unsafe { syscall(libc::SYS_mmap as usize, arguments) == page as isize }

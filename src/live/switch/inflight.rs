@@ -17,10 +17,11 @@
 
 use core::ops::Range;
 
-use super::epoch::{self, Cause};
-use super::gate;
-use super::look::{File, Name};
-use super::objects;
+use crate::live::epoch::{self, Cause};
+use crate::live::events::classify::{UFFDIO_MOVE, UFFDIO_WRITEPROTECT};
+use crate::live::look::{File, Name};
+use crate::live::sites::objects;
+use crate::live::x86_64::gate;
 use crate::mm::WATCHED;
 use crate::sync::hook::WaitReason::MMU_NOTIFIER_WAIT_GRACE_PERIOD as GRACE_PERIOD;
 use crate::sync::{AtomicU32, Bell, Deadline, Lock, Ordering, is_alive, own_id, yield_now};
@@ -64,7 +65,7 @@ static UNKNOWN: AtomicU32 = AtomicU32::new(0);
 
 /// Where a thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(in crate::live) enum Place {
     /// In no call that changes mappings; or gone.
     Elsewhere,
     /// On a processor, or waiting for one.
@@ -145,7 +146,7 @@ pub(super) fn note_subscription() {
 }
 
 /// Looks at all suspects again, and forgets those that are elsewhere. Says what is the worst of them.
-pub(super) fn look_again() -> Place {
+pub(in crate::live) fn look_again() -> Place {
     // Who has the lock looks, or makes a new list.
     let Some(mut suspects) = SUSPECTS.try_lock() else {
         return Place::Running;
@@ -167,7 +168,7 @@ pub(super) fn look_again() -> Place {
 }
 
 /// In the child of a fork there is one thread, and it is in fork().
-pub(super) fn forget() {
+pub(in crate::live) fn forget() {
     // SAFETY: No other thread runs.
     unsafe { SUSPECTS.seize() };
     // SAFETY: Held now.
@@ -296,7 +297,6 @@ fn parse_call(text: &[u8]) -> Option<Call> {
 impl Call {
     /// May it change mappings?
     fn may_change(&self) -> bool {
-        use super::classify::{UFFDIO_MOVE, UFFDIO_WRITEPROTECT};
         let has = |word: usize, flag: libc::c_int| self.arguments[word] & flag as usize != 0;
         match self.number as libc::c_long {
             libc::SYS_mmap => has(3, libc::MAP_FIXED),
