@@ -7,8 +7,9 @@
 //!
 //! malloc's locks come before the library's: an event inside free() takes the library's with malloc's held. But libc takes malloc's
 //! when the handlers of fork have run. So where system calls are events, the library's are taken by fork's own system call
-//! ([`make`]), which comes after both; elsewhere nothing is an event inside free(), and the handler takes them. No lock of the library
-//! is held over an allocation or a free.
+//! ([`make`]), which comes after both; elsewhere nothing is an event inside free(), and the handler takes them. (The case between, events
+//! without fork's system call among them, is `srcu::worker`'s: see its `fork`.) No lock of the library is held over an allocation or a
+//! free.
 //!
 //! The handlers are registered when the library is loaded, before the program can register its own: so handlers of the
 //! program run while the library still works, or works again.
