@@ -117,11 +117,14 @@ dialect() {
 programs() {
 	compiler=$1 language=$2 standard=$3
 	shift 3
-	for program in list rbtree interval_tree err_bits; do
+	for program in list rbtree interval_tree err_bits \
+		brought\ -DHOW=1 brought\ -DHOW=2 brought\ -DHOW=3; do
 		what="$compiler -std=$standard: $program"
+		how=${program#* } program=${program% *}
+		[ "$how" != "$program" ] || how=
 		check "$what, build" "$compiler" -O2 -D_GNU_SOURCE "$@" \
 			"-std=$standard" -Wall -Wextra -Werror \
-			-x "$language" "$here/headers/$program.c" \
+			-x "$language" $how "$here/headers/$program.c" \
 			-o "$tmp/program"
 		check "$what" "$tmp/program"
 	done

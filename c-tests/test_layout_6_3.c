@@ -75,7 +75,7 @@ _Static_assert(offsetof(struct mmu_notifier_ops, alloc_notifier) == 64, "struct 
 _Static_assert(offsetof(struct mmu_notifier_ops, free_notifier) == 72, "struct mmu_notifier_ops.free_notifier");
 _Static_assert(sizeof(struct rw_semaphore) == 32, "size of struct rw_semaphore");
 _Static_assert(_Alignof(struct rw_semaphore) == 8, "alignment of struct rw_semaphore");
-_Static_assert(sizeof(struct mm_struct) == 136, "size of struct mm_struct");
+_Static_assert(sizeof(struct mm_struct) == 144, "size of struct mm_struct");
 _Static_assert(_Alignof(struct mm_struct) == 8, "alignment of struct mm_struct");
 _Static_assert(offsetof(struct mm_struct, mm_users) == 0, "struct mm_struct.mm_users");
 _Static_assert(offsetof(struct mm_struct, mm_count) == 4, "struct mm_struct.mm_count");
@@ -83,6 +83,7 @@ _Static_assert(offsetof(struct mm_struct, mmap_lock) == 8, "struct mm_struct.mma
 _Static_assert(offsetof(struct mm_struct, notifier_subscriptions) == 40, "struct mm_struct.notifier_subscriptions");
 _Static_assert(offsetof(struct mm_struct, pgd) == 48, "struct mm_struct.pgd");
 _Static_assert(offsetof(struct mm_struct, context) == 56, "struct mm_struct.context");
+_Static_assert(offsetof(struct mm_struct, pasid) == 64, "struct mm_struct.pasid");
 _Static_assert(sizeof(struct task_struct) == 48, "size of struct task_struct");
 _Static_assert(_Alignof(struct task_struct) == 8, "alignment of struct task_struct");
 _Static_assert(offsetof(struct task_struct, mm) == 0, "struct task_struct.mm");

@@ -16,6 +16,7 @@ TEST(ML_1_mm_alloc)
 	ASSERT(!mm_has_notifiers(mm));
 	ASSERT_NE(mm, other);
 	ASSERT_NE(mm->context.id, other->context.id);
+	ASSERT_EQ(mm->pasid, 0xffffffffu);	/* none */
 	mmput(mm);
 	mmput(other);
 }

@@ -180,6 +180,13 @@ static void test_container_of(void)
 	CHECK(container_of(inner, struct outer, inner[2]) == &outer);
 	CHECK(container_of(&read_only->name, struct outer, name) == &outer);
 	CHECK(container_of(untyped, struct outer, name) == &outer);
+#ifndef __cplusplus
+	CHECK(container_of_const(&outer.name, struct outer, name) == &outer);
+	CHECK(_Generic(container_of_const(&outer.name, struct outer, name),
+		       struct outer *: true, default: false));
+	CHECK(_Generic(container_of_const(&read_only->name, struct outer, name),
+		       const struct outer *: true, default: false));
+#endif
 }
 
 static void test_once(void)
@@ -263,6 +270,25 @@ static void test_atomic(void)
 	CHECK(atomic_cmpxchg(&v, 9, 1) == 10 && atomic_read(&v) == 10);
 	CHECK(atomic_cmpxchg(&v, 10, 1) == 10 && atomic_xchg(&v, 4) == 1);
 	CHECK(atomic_sub_and_test(4, &v));
+}
+
+/* What means nothing here, and what is but another name. */
+static void test_other_names(void)
+{
+	static int first, second, *published = &first;
+	unsigned int flags = memalloc_noreclaim_save();
+	unsigned int nofs = memalloc_nofs_save(), noio = memalloc_noio_save();
+
+	fs_reclaim_acquire(0);
+	might_alloc(0);
+	fs_reclaim_release(0);
+	memalloc_noio_restore(noio);
+	memalloc_nofs_restore(nofs);
+	memalloc_noreclaim_restore(flags);
+
+	CHECK(rcu_replace_pointer(published, &second, true) == &first);
+	CHECK(rcu_dereference(published) == &second);
+	CHECK(srcu_dereference_check(published, NULL, true) == &second);
 }
 
 static void test_spinlock(void)
@@ -428,6 +454,7 @@ int main(void)
 	test_types();
 	test_reports();
 	test_atomic();
+	test_other_names();
 	test_spinlock();
 	test_intervals();
 	test_ranges();

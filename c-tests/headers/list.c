@@ -350,6 +350,113 @@ static void test_hlist(void)
 	hlist_del(&items[4].hash);
 }
 
+/* What newer kernels have, and what drivers seldom use. */
+static void test_list_more(void)
+{
+	LIST_HEAD(list);
+	LIST_HEAD(other);
+	struct list_head *node;
+	unsigned int digits = 0;
+	int i;
+
+	for (i = 0; i < 8; i++)
+		items[i].value = i;
+	for (i = 0; i < 5; i++)
+		list_add_tail(&items[i].link, &list);
+	list_bulk_move_tail(&list, &items[1].link, &items[2].link);
+	CHECK(list_is(&list, 0, 3, 4, 1, 2, -1));
+	list_bulk_move_tail(&other, &items[0].link, &items[3].link);
+	CHECK(list_is(&list, 4, 1, 2, -1));
+	CHECK(list_is(&other, 0, 3, -1));
+	list_rotate_to_front(&items[1].link, &list);
+	CHECK(list_is(&list, 1, 2, 4, -1));
+	CHECK(list_next_entry_circular(&items[4], &list, link) == &items[1]);
+	CHECK(list_next_entry_circular(&items[1], &list, link) == &items[2]);
+	CHECK(list_prev_entry_circular(&items[1], &list, link) == &items[4]);
+	CHECK(list_prev_entry_circular(&items[4], &list, link) == &items[2]);
+
+	list_cut_before(&other, &list, &items[1].link);	/* nothing */
+	CHECK(list_empty(&other));
+	CHECK(list_is(&list, 1, 2, 4, -1));
+	list_cut_before(&other, &list, &items[4].link);
+	CHECK(list_is(&other, 1, 2, -1));
+	CHECK(list_is(&list, 4, -1));
+	list_cut_before(&other, &list, &list);		/* all */
+	CHECK(list_is(&other, 4, -1));
+	CHECK(list_empty(&list));
+	list_cut_before(&other, &list, &list);		/* of nothing */
+	CHECK(list_empty(&other) && list_empty(&list));
+
+	for (i = 0; i < 4; i++)
+		list_add_tail(&items[i].link, &list);
+	node = &items[0].link;
+	list_for_each_continue(node, &list)
+		digits = digits * 10 + list_entry(node, struct item, link)->value;
+	CHECK(digits == 123);
+	list_del_init_careful(&items[3].link);
+	CHECK(list_empty_careful(&items[3].link));
+	CHECK(list_is(&list, 0, 1, 2, -1));
+}
+
+static void test_rcu_more(void)
+{
+	LIST_HEAD(list);
+	struct hlist_head hash = HLIST_HEAD_INIT, other = HLIST_HEAD_INIT;
+	struct list_head *node;
+	struct item *pos;
+	unsigned int digits = 0;
+	int i;
+
+	CHECK(!list_first_or_null_rcu(&list, struct item, link));
+	for (i = 0; i < 4; i++) {
+		list_add_tail_rcu(&items[i].link, &list);
+		hlist_add_tail_rcu(&items[i].hash, &hash);
+	}
+	CHECK(list_first_or_null_rcu(&list, struct item, link) == &items[0]);
+	CHECK(list_next_or_null_rcu(&list, &items[2].link, struct item, link) == &items[3]);
+	CHECK(!list_next_or_null_rcu(&list, &items[3].link, struct item, link));
+	list_for_each_rcu(node, &list)
+		digits = digits * 10 + list_entry(node, struct item, link)->value;
+	CHECK(digits == 123);
+	pos = &items[2];
+	list_for_each_entry_from_rcu(pos, &list, link)
+		digits = digits * 10 + pos->value;
+	pos = &items[1];
+	list_for_each_entry_continue_rcu(pos, &list, link)
+		digits = digits * 10 + pos->value;
+	CHECK(digits == 1232323);
+	CHECK(rcu_dereference(list_next_rcu(&list)) == &items[0].link);
+	INIT_LIST_HEAD_RCU(&list);
+	CHECK(list_empty(&list) && list.prev == &list);
+
+	CHECK(hlist_is(&hash, 0, 1, 2, 3, -1));
+	CHECK(hlist_count_nodes(&hash) == 4 && hlist_count_nodes(&other) == 0);
+	digits = 0;
+	pos = &items[2];
+	hlist_for_each_entry_from_rcu(pos, hash)
+		digits = digits * 10 + pos->value;
+	pos = &items[1];
+	hlist_for_each_entry_continue_rcu(pos, hash)
+		digits = digits * 10 + pos->value;
+	CHECK(digits == 2323);
+	hlist_replace_rcu(&items[1].hash, &items[5].hash);
+	CHECK(hlist_is(&hash, 0, 5, 2, 3, -1));
+	CHECK(items[1].hash.next == &items[2].hash);
+	CHECK((void *)items[1].hash.pprev == LIST_POISON2);
+	hlist_replace_rcu(&items[3].hash, &items[6].hash);
+	CHECK(hlist_is(&hash, 0, 5, 2, 6, -1));
+	CHECK(rcu_dereference(hlist_first_rcu(&hash)) == &items[0].hash);
+	CHECK(rcu_dereference(hlist_next_rcu(&items[0].hash)) == &items[5].hash);
+	CHECK(hlist_pprev_rcu(&items[5].hash) == &items[5].hash);
+	hlist_add_head(&items[7].hash, &other);
+	hlist_splice_init(&hash, &items[6].hash, &other);
+	CHECK(hlist_is(&other, 0, 5, 2, 6, 7, -1));
+	CHECK(hlist_empty(&hash));
+	hlist_splice_init(&other, &items[7].hash, &hash);
+	CHECK(hlist_is(&hash, 0, 5, 2, 6, 7, -1));
+	CHECK(hlist_empty(&other));
+}
+
 int main(void)
 {
 	test_add_and_delete();
@@ -358,5 +465,7 @@ int main(void)
 	test_loops();
 	test_rcu();
 	test_hlist();
+	test_list_more();
+	test_rcu_more();
 	return check_result();
 }

@@ -38,6 +38,11 @@ static int compare(const void *key, const struct rb_node *node)
 	return *(const int *)key - item_of(node)->key;
 }
 
+static int compare_nodes(struct rb_node *node, const struct rb_node *other)
+{
+	return compare(&item_of(node)->key, other);
+}
+
 static int count_of(const struct rb_node *node)
 {
 	return node ? item_of(node)->count : 0;
@@ -263,6 +268,19 @@ static void test_helpers(void)
 		CHECK(!node || item_of(node)->key == key);
 	}
 
+	for (key = -1; key <= 10; key++) {
+		struct rb_node *node;
+		int matches = 0;
+
+		node = rb_find_first(&key, &root.rb_root, compare);
+		CHECK(!node == (key < 0 || key > 9));
+		CHECK(!node || !rb_prev(node) ||
+		      item_of(rb_prev(node))->key < key);
+		rb_for_each(node, &key, &root.rb_root, compare)
+			matches += item_of(node)->key == key;
+		CHECK(matches == (key < 0 || key > 9 ? 0 : key == 5 ? 2 : 1));
+	}
+
 	for (key = 0; key < 10; key++) {	/* first, last, root, .. */
 		extra.key = key;
 		rb_replace_node_cached(&items[key].rb, &extra.rb, &root);
@@ -275,6 +293,14 @@ static void test_helpers(void)
 
 	CHECK(!rb_erase_cached(&items[3].rb, &root));
 	CHECK(rb_erase_cached(&items[0].rb, &root) == &items[1].rb);
+
+	for (key = 0; key < 10; key++)
+		CHECK(!rb_find_add(&items[key].rb, &plain, compare_nodes));
+	CHECK(rb_find_add(&items[10].rb, &plain, compare_nodes) == &items[5].rb);
+	for (key = 0; key < 10; key++) {
+		CHECK(rb_first(&plain) == &items[key].rb);
+		rb_erase(&items[key].rb, &plain);
+	}
 
 	rb_add(&items[0].rb, &plain, less);
 	rb_erase(&items[0].rb, &plain);

@@ -3,8 +3,7 @@
  * <linux/atomic.h>: operations on atomic_t.
  *
  * Guard: MMU_NOTIFIER_LINUX_ATOMIC_H.  Define it first to bring your own.  An
- * operation of which a macro is already defined stays as it is; those that may
- * be brought are macros of their own name here, so that #ifndef finds them.
+ * operation of which a macro is already defined stays as it is.
  *
  * As in the kernel, an operation that returns something of what it changed is
  * a full barrier, any other orders nothing.
@@ -31,84 +30,57 @@ static inline void atomic_set(atomic_t *v, int i)
 	__atomic_store_n(&v->counter, i, __ATOMIC_RELAXED);
 }
 
-#ifndef atomic_add
-#define atomic_add atomic_add
-static inline void atomic_add(int i, atomic_t *v)
+static inline void __mmu_notifier_atomic_add(int i, atomic_t *v)
 {
 	__atomic_fetch_add(&v->counter, i, __ATOMIC_RELAXED);
 }
-#endif
 
-#ifndef atomic_sub
-#define atomic_sub atomic_sub
-static inline void atomic_sub(int i, atomic_t *v)
+static inline void __mmu_notifier_atomic_sub(int i, atomic_t *v)
 {
 	__atomic_fetch_sub(&v->counter, i, __ATOMIC_RELAXED);
 }
-#endif
 
 static inline void atomic_inc(atomic_t *v)
 {
 	__atomic_fetch_add(&v->counter, 1, __ATOMIC_RELAXED);
 }
 
-#ifndef atomic_dec
-#define atomic_dec atomic_dec
-static inline void atomic_dec(atomic_t *v)
+static inline void __mmu_notifier_atomic_dec(atomic_t *v)
 {
 	__atomic_fetch_sub(&v->counter, 1, __ATOMIC_RELAXED);
 }
-#endif
 
 /* *_return: the new value. */
-#ifndef atomic_add_return
-#define atomic_add_return atomic_add_return
-static inline int atomic_add_return(int i, atomic_t *v)
+static inline int __mmu_notifier_atomic_add_return(int i, atomic_t *v)
 {
 	return __atomic_add_fetch(&v->counter, i, __ATOMIC_SEQ_CST);
 }
-#endif
 
-#ifndef atomic_sub_return
-#define atomic_sub_return atomic_sub_return
-static inline int atomic_sub_return(int i, atomic_t *v)
+static inline int __mmu_notifier_atomic_sub_return(int i, atomic_t *v)
 {
 	return __atomic_sub_fetch(&v->counter, i, __ATOMIC_SEQ_CST);
 }
-#endif
 
-#ifndef atomic_inc_return
-#define atomic_inc_return atomic_inc_return
-static inline int atomic_inc_return(atomic_t *v)
+static inline int __mmu_notifier_atomic_inc_return(atomic_t *v)
 {
 	return __atomic_add_fetch(&v->counter, 1, __ATOMIC_SEQ_CST);
 }
-#endif
 
-#ifndef atomic_dec_return
-#define atomic_dec_return atomic_dec_return
-static inline int atomic_dec_return(atomic_t *v)
+static inline int __mmu_notifier_atomic_dec_return(atomic_t *v)
 {
 	return __atomic_sub_fetch(&v->counter, 1, __ATOMIC_SEQ_CST);
 }
-#endif
 
 /* *_and_test: is the new value 0? */
-#ifndef atomic_sub_and_test
-#define atomic_sub_and_test atomic_sub_and_test
-static inline bool atomic_sub_and_test(int i, atomic_t *v)
+static inline bool __mmu_notifier_atomic_sub_and_test(int i, atomic_t *v)
 {
 	return __atomic_sub_fetch(&v->counter, i, __ATOMIC_SEQ_CST) == 0;
 }
-#endif
 
-#ifndef atomic_inc_and_test
-#define atomic_inc_and_test atomic_inc_and_test
-static inline bool atomic_inc_and_test(atomic_t *v)
+static inline bool __mmu_notifier_atomic_inc_and_test(atomic_t *v)
 {
 	return __atomic_add_fetch(&v->counter, 1, __ATOMIC_SEQ_CST) == 0;
 }
-#endif
 
 static inline bool atomic_dec_and_test(atomic_t *v)
 {
@@ -116,26 +88,23 @@ static inline bool atomic_dec_and_test(atomic_t *v)
 }
 
 /* The value before. */
-#ifndef atomic_xchg
-#define atomic_xchg atomic_xchg
-static inline int atomic_xchg(atomic_t *v, int i)
+static inline int __mmu_notifier_atomic_xchg(atomic_t *v, int i)
 {
 	return __atomic_exchange_n(&v->counter, i, __ATOMIC_SEQ_CST);
 }
-#endif
 
 /* Stores @i if the value is @expected; returns the value before. */
-#ifndef atomic_cmpxchg
-#define atomic_cmpxchg atomic_cmpxchg
-static inline int atomic_cmpxchg(atomic_t *v, int expected, int i)
+static inline int __mmu_notifier_atomic_cmpxchg(atomic_t *v, int expected,
+						int i)
 {
 	__atomic_compare_exchange_n(&v->counter, &expected, i, false,
 				    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 	return expected;
 }
-#endif
 
-static inline bool __mmu_notifier_add_unless(atomic_t *v, int i, int unless)
+/* Adds @i unless the value is @unless; was it added? */
+static inline bool __mmu_notifier_atomic_add_unless(atomic_t *v, int i,
+						    int unless)
 {
 	int value = atomic_read(v);
 
@@ -148,21 +117,50 @@ static inline bool __mmu_notifier_add_unless(atomic_t *v, int i, int unless)
 	return true;
 }
 
-/* Adds @i unless the value is @unless; was it added? */
-#ifndef atomic_add_unless
-#define atomic_add_unless atomic_add_unless
-static inline bool atomic_add_unless(atomic_t *v, int i, int unless)
-{
-	return __mmu_notifier_add_unless(v, i, unless);
-}
+/*
+ * A driver's environment may have these, as functions before this header or,
+ * behind an #undef, after it, or as macros.
+ */
+#ifndef atomic_add
+#define atomic_add(i, v)	__mmu_notifier_atomic_add(i, v)
 #endif
-
+#ifndef atomic_sub
+#define atomic_sub(i, v)	__mmu_notifier_atomic_sub(i, v)
+#endif
+#ifndef atomic_dec
+#define atomic_dec(v)	__mmu_notifier_atomic_dec(v)
+#endif
+#ifndef atomic_add_return
+#define atomic_add_return(i, v)	__mmu_notifier_atomic_add_return(i, v)
+#endif
+#ifndef atomic_sub_return
+#define atomic_sub_return(i, v)	__mmu_notifier_atomic_sub_return(i, v)
+#endif
+#ifndef atomic_inc_return
+#define atomic_inc_return(v)	__mmu_notifier_atomic_inc_return(v)
+#endif
+#ifndef atomic_dec_return
+#define atomic_dec_return(v)	__mmu_notifier_atomic_dec_return(v)
+#endif
+#ifndef atomic_sub_and_test
+#define atomic_sub_and_test(i, v)	__mmu_notifier_atomic_sub_and_test(i, v)
+#endif
+#ifndef atomic_inc_and_test
+#define atomic_inc_and_test(v)	__mmu_notifier_atomic_inc_and_test(v)
+#endif
+#ifndef atomic_xchg
+#define atomic_xchg(v, i)	__mmu_notifier_atomic_xchg(v, i)
+#endif
+#ifndef atomic_cmpxchg
+#define atomic_cmpxchg(v, expected, i) \
+	__mmu_notifier_atomic_cmpxchg(v, expected, i)
+#endif
+#ifndef atomic_add_unless
+#define atomic_add_unless(v, i, unless) \
+	__mmu_notifier_atomic_add_unless(v, i, unless)
+#endif
 #ifndef atomic_inc_not_zero
-#define atomic_inc_not_zero atomic_inc_not_zero
-static inline bool atomic_inc_not_zero(atomic_t *v)
-{
-	return __mmu_notifier_add_unless(v, 1, 0);
-}
+#define atomic_inc_not_zero(v)	atomic_add_unless(v, 1, 0)
 #endif
 
 #endif

@@ -22,4 +22,15 @@
 	 (type *)((unsigned long)(pointer) - offsetof(type, member)))
 #endif
 
+/* The same, const if @pointer is. */
+#ifndef container_of_const
+#ifndef __cplusplus
+#define container_of_const(pointer, type, member) \
+	_Generic(pointer, \
+		const __typeof__(((type *)0)->member) *: \
+			(const type *)container_of(pointer, type, member), \
+		default: container_of(pointer, type, member))
+#endif
+#endif
+
 #endif

@@ -103,6 +103,14 @@ static inline void list_replace_init(struct list_head *old,
 	INIT_LIST_HEAD(old);
 }
 
+/* The same for list_empty_careful() on another thread. */
+static inline void list_del_init_careful(struct list_head *node)
+{
+	__list_del_entry(node);
+	WRITE_ONCE(node->prev, node);
+	smp_store_release(&node->next, node);
+}
+
 static inline void list_move(struct list_head *node, struct list_head *head)
 {
 	__list_del_entry(node);
@@ -114,6 +122,18 @@ static inline void list_move_tail(struct list_head *node,
 {
 	__list_del_entry(node);
 	list_add_tail(node, head);
+}
+
+/* Moves the nodes from @first to @last, both included, to the end of @head. */
+static inline void list_bulk_move_tail(struct list_head *head,
+				       struct list_head *first,
+				       struct list_head *last)
+{
+	__list_del(first->prev, last->next);
+	first->prev = head->prev;
+	WRITE_ONCE(head->prev->next, first);
+	last->next = head;
+	head->prev = last;
 }
 
 /* Exchanges the places of two nodes, which may be in different lists. */
@@ -167,6 +187,13 @@ static inline void list_rotate_left(struct list_head *head)
 {
 	if (!list_empty(head))
 		list_move_tail(head->next, head);
+}
+
+/* Makes @node the first one; those before it go to the end. */
+static inline void list_rotate_to_front(struct list_head *node,
+					struct list_head *head)
+{
+	list_move_tail(head, node);
 }
 
 static inline size_t list_count_nodes(const struct list_head *head)
@@ -240,6 +267,14 @@ static inline void list_cut_position(struct list_head *list,
 	__list_del(head, rest);
 }
 
+/* The same up to, but not including @node; all, if that is @head. */
+static inline void list_cut_before(struct list_head *list,
+				   struct list_head *head,
+				   struct list_head *node)
+{
+	list_cut_position(list, head, node->prev);
+}
+
 #define list_entry(pointer, type, member) \
 	container_of(pointer, type, member)
 #define list_first_entry(head, type, member) \
@@ -256,12 +291,23 @@ static inline void list_cut_position(struct list_head *list,
 	list_entry((pos)->member.next, __typeof__(*(pos)), member)
 #define list_prev_entry(pos, member) \
 	list_entry((pos)->member.prev, __typeof__(*(pos)), member)
+/* After the last one comes the first one; the list is not empty. */
+#define list_next_entry_circular(pos, head, member) \
+	(list_is_last(&(pos)->member, head) ? \
+	 list_first_entry(head, __typeof__(*(pos)), member) : \
+	 list_next_entry(pos, member))
+#define list_prev_entry_circular(pos, head, member) \
+	(list_is_first(&(pos)->member, head) ? \
+	 list_last_entry(head, __typeof__(*(pos)), member) : \
+	 list_prev_entry(pos, member))
 #define list_entry_is_head(pos, head, member) \
 	(&(pos)->member == (head))
 
 /* @pos is a list_head; the _safe forms allow to delete it in the loop. */
 #define list_for_each(pos, head) \
 	for (pos = (head)->next; pos != (head); pos = pos->next)
+#define list_for_each_continue(pos, head) \
+	for (pos = pos->next; pos != (head); pos = pos->next)
 #define list_for_each_prev(pos, head) \
 	for (pos = (head)->prev; pos != (head); pos = pos->prev)
 #define list_for_each_safe(pos, next_pos, head) \
@@ -435,6 +481,29 @@ static inline void hlist_del_init(struct hlist_node *node)
 		__hlist_del(node);
 		INIT_HLIST_NODE(node);
 	}
+}
+
+static inline size_t hlist_count_nodes(const struct hlist_head *head)
+{
+	const struct hlist_node *node;
+	size_t count = 0;
+
+	for (node = head->first; node; node = node->next)
+		count++;
+	return count;
+}
+
+/* Moves all nodes of @from, of which @last is the last one, before @to's. */
+static inline void hlist_splice_init(struct hlist_head *from,
+				     struct hlist_node *last,
+				     struct hlist_head *to)
+{
+	last->next = to->first;
+	if (last->next)
+		last->next->pprev = &last->next;
+	to->first = from->first;
+	to->first->pprev = &to->first;
+	from->first = NULL;
 }
 
 /* Moves all nodes from @from to @to, whose former contents are lost. */

@@ -19,4 +19,12 @@
 #include <linux/mm_types.h>
 #include <linux/rwsem.h>
 
+/* Nothing keeps track of who holds it, nor of more than one. */
+#ifndef mmap_write_lock_nested
+#define mmap_write_lock_nested(mm, subclass)	mmap_write_lock(mm)
+#endif
+#ifndef mmap_read_unlock_non_owner
+#define mmap_read_unlock_non_owner(mm)		mmap_read_unlock(mm)
+#endif
+
 #endif

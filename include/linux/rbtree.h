@@ -420,4 +420,61 @@ static inline struct rb_node *rb_find(const void *key,
 	return node;
 }
 
+/* The first one in order of those that compare equal. */
+static inline struct rb_node *rb_find_first(const void *key,
+					    const struct rb_root *root,
+					    int (*compare)(const void *key,
+						const struct rb_node *))
+{
+	struct rb_node *node = root->rb_node, *match = NULL;
+
+	while (node) {
+		int order = compare(key, node);
+
+		if (!order)
+			match = node;
+		node = order <= 0 ? node->rb_left : node->rb_right;
+	}
+	return match;
+}
+
+/* The one after @node, if that compares equal, too. */
+static inline struct rb_node *rb_next_match(const void *key,
+					    struct rb_node *node,
+					    int (*compare)(const void *key,
+						const struct rb_node *))
+{
+	node = rb_next(node);
+	return node && !compare(key, node) ? node : NULL;
+}
+
+/* All that compare equal. */
+#define rb_for_each(node, key, root, compare) \
+	for ((node) = rb_find_first(key, root, compare); (node); \
+	     (node) = rb_next_match(key, node, compare))
+
+/*
+ * Adds @node, and returns NULL; unless there is one that compares equal, then
+ * returns that.
+ */
+static inline struct rb_node *rb_find_add(struct rb_node *node,
+					  struct rb_root *root,
+					  int (*compare)(struct rb_node *,
+						const struct rb_node *))
+{
+	struct rb_node **link = &root->rb_node, *parent = NULL;
+
+	while (*link) {
+		int order = compare(node, *link);
+
+		if (!order)
+			return *link;
+		parent = *link;
+		link = order < 0 ? &parent->rb_left : &parent->rb_right;
+	}
+	rb_link_node(node, parent, link);
+	rb_insert_color(node, root);
+	return NULL;
+}
+
 #endif

@@ -15,6 +15,19 @@
 #include <linux/list.h>
 #include <linux/rcupdate.h>
 
+/* An initialisation that walkers may see. */
+static inline void INIT_LIST_HEAD_RCU(struct list_head *list)
+{
+	WRITE_ONCE(list->next, list);
+	WRITE_ONCE(list->prev, list);
+}
+
+/* The links, for rcu_dereference(). */
+#define list_next_rcu(list)	((list)->next)
+#define hlist_first_rcu(head)	((head)->first)
+#define hlist_next_rcu(node)	((node)->next)
+#define hlist_pprev_rcu(node)	(*(node)->pprev)
+
 static inline void __list_add_rcu(struct list_head *node,
 				  struct list_head *prev,
 				  struct list_head *next)
@@ -79,6 +92,28 @@ static inline void hlist_add_behind_rcu(struct hlist_node *node,
 	__hlist_add_rcu(node, &prev->next);
 }
 
+static inline void hlist_add_tail_rcu(struct hlist_node *node,
+				      struct hlist_head *head)
+{
+	struct hlist_node **link = &head->first;
+
+	while (*link)
+		link = &(*link)->next;
+	__hlist_add_rcu(node, link);
+}
+
+/* Leaves @old with its next, and with pprev poisoned. */
+static inline void hlist_replace_rcu(struct hlist_node *old,
+				     struct hlist_node *node)
+{
+	node->next = old->next;
+	WRITE_ONCE(node->pprev, old->pprev);
+	rcu_assign_pointer(*node->pprev, node);
+	if (node->next)
+		WRITE_ONCE(node->next->pprev, &node->next);
+	WRITE_ONCE(old->pprev, (struct hlist_node **)LIST_POISON2);
+}
+
 /* Poisons pprev. */
 static inline void hlist_del_rcu(struct hlist_node *node)
 {
@@ -98,6 +133,19 @@ static inline void hlist_del_init_rcu(struct hlist_node *node)
 #define list_entry_rcu(pointer, type, member) \
 	list_entry(rcu_dereference(pointer), type, member)
 
+/* The first one, or the one after @node; NULL if there is none. */
+#define list_first_or_null_rcu(head, type, member) \
+	list_next_or_null_rcu(head, head, type, member)
+#define list_next_or_null_rcu(head, node, type, member) \
+	__extension__ ({ \
+		struct list_head *__next = rcu_dereference((node)->next); \
+		__next != (head) ? list_entry(__next, type, member) : NULL; \
+	})
+
+#define list_for_each_rcu(pos, head) \
+	for (pos = rcu_dereference((head)->next); pos != (head); \
+	     pos = rcu_dereference(pos->next))
+
 /*
  * An optional last argument, the condition under which a walk without
  * rcu_read_lock() is right, is not evaluated.
@@ -107,8 +155,27 @@ static inline void hlist_del_init_rcu(struct hlist_node *node)
 	     !list_entry_is_head(pos, head, member); \
 	     pos = list_entry_rcu(pos->member.next, __typeof__(*pos), member))
 
+#define list_for_each_entry_from_rcu(pos, head, member) \
+	for (; !list_entry_is_head(pos, head, member); \
+	     pos = list_entry_rcu(pos->member.next, __typeof__(*pos), member))
+#define list_for_each_entry_continue_rcu(pos, head, member) \
+	for (pos = list_entry_rcu(pos->member.next, __typeof__(*pos), member); \
+	     !list_entry_is_head(pos, head, member); \
+	     pos = list_entry_rcu(pos->member.next, __typeof__(*pos), member))
+
 #define hlist_for_each_entry_rcu(pos, head, member, ...) \
 	for (pos = hlist_entry_safe(rcu_dereference((head)->first), \
+				    __typeof__(*pos), member); \
+	     pos; \
+	     pos = hlist_entry_safe(rcu_dereference(pos->member.next), \
+				    __typeof__(*pos), member))
+
+#define hlist_for_each_entry_from_rcu(pos, member) \
+	for (; pos; \
+	     pos = hlist_entry_safe(rcu_dereference(pos->member.next), \
+				    __typeof__(*pos), member))
+#define hlist_for_each_entry_continue_rcu(pos, member) \
+	for (pos = hlist_entry_safe(rcu_dereference(pos->member.next), \
 				    __typeof__(*pos), member); \
 	     pos; \
 	     pos = hlist_entry_safe(rcu_dereference(pos->member.next), \

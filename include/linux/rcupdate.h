@@ -43,20 +43,12 @@ static inline void rcu_read_unlock(void)
 
 /* Waits for the sections that are open now.  Never inside of one of them. */
 #ifndef synchronize_rcu
-#define synchronize_rcu synchronize_rcu
-static inline void synchronize_rcu(void)
-{
-	mmu_notifier_synchronize_rcu();
-}
+#define synchronize_rcu()	mmu_notifier_synchronize_rcu()
 #endif
 
 /* Calls @function(@head) when the sections that are open now are over. */
 #ifndef call_rcu
-#define call_rcu call_rcu
-static inline void call_rcu(struct rcu_head *head, rcu_callback_t function)
-{
-	mmu_notifier_call_rcu(head, function);
-}
+#define call_rcu(head, function)	mmu_notifier_call_rcu(head, function)
 #endif
 
 static inline void mmu_notifier_kfree(void *object)
@@ -86,6 +78,14 @@ static inline void __mmu_notifier_kfree_rcu(struct rcu_head *head, void *object)
 #define rcu_assign_pointer(pointer, value) \
 	smp_store_release(&(pointer), (value))
 #define RCU_INIT_POINTER(pointer, value)	WRITE_ONCE(pointer, value)
+
+/* The same for a writer, and returns what was there. */
+#define rcu_replace_pointer(pointer, value, condition) \
+	__extension__ ({ \
+		__typeof__(pointer) __old = READ_ONCE(pointer); \
+		rcu_assign_pointer(pointer, value); \
+		__old; \
+	})
 
 /* Reads a published pointer, inside of a read section. */
 #define rcu_dereference(pointer)	smp_load_acquire(&(pointer))

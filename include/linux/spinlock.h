@@ -31,12 +31,12 @@ static inline void spin_lock_init(spinlock_t *lock)
 	lock->word = 0;
 }
 
-#ifndef spin_is_locked
-#define spin_is_locked spin_is_locked
-static inline int spin_is_locked(const spinlock_t *lock)
+static inline int __mmu_notifier_spin_is_locked(const spinlock_t *lock)
 {
 	return __atomic_load_n(&lock->word, __ATOMIC_RELAXED) != 0;
 }
+#ifndef spin_is_locked
+#define spin_is_locked(lock)	__mmu_notifier_spin_is_locked(lock)
 #endif
 
 static inline bool __mmu_notifier_spin_try(spinlock_t *lock)
@@ -47,9 +47,7 @@ static inline bool __mmu_notifier_spin_try(spinlock_t *lock)
 					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
-#ifndef spin_trylock
-#define spin_trylock spin_trylock
-static inline int spin_trylock(spinlock_t *lock)
+static inline int __mmu_notifier_spin_trylock(spinlock_t *lock)
 {
 	bool taken;
 
@@ -59,6 +57,8 @@ static inline int spin_trylock(spinlock_t *lock)
 		__mmu_notifier_point(TAKEN, lock);
 	return taken;
 }
+#ifndef spin_trylock
+#define spin_trylock(lock)	__mmu_notifier_spin_trylock(lock)
 #endif
 
 static inline void spin_lock(spinlock_t *lock) __acquires(lock)

@@ -32,6 +32,14 @@ struct srcu_struct {
 #define srcu_dereference(pointer, domain) \
 	((void)(domain), smp_load_acquire(&(pointer)))
 
+#define srcu_dereference_check(pointer, domain, condition) \
+	srcu_dereference(pointer, domain)
+
+/* Every grace period is as fast as can be. */
+#ifndef synchronize_srcu_expedited
+#define synchronize_srcu_expedited(domain)	synchronize_srcu(domain)
+#endif
+
 /* For assertions only: nothing keeps track. */
 #define srcu_read_lock_held(domain)	((void)(domain), 1)
 

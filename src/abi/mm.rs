@@ -40,6 +40,9 @@ pub struct mm_struct {
     pub pgd: *mut c_void,
     /// Architecture state.
     pub context: mm_context_t,
+    /// For drivers of shared virtual addressing: the mm's process address space id. The library never reads it; no id, all
+    /// ones, in a new mm.
+    pub pasid: c_uint,
     /// Private: rank 2, the reverse-map lock (DV-2).
     pub rmap_lock: rw_semaphore,
     /// Private: the process's own mm keeps here what it had before a fork (DV-13).
@@ -77,8 +80,9 @@ pub struct task_struct {
 
 layout! {
     "struct rw_semaphore" rw_semaphore: size 32, align 8 {}
-    "struct mm_struct" mm_struct: size 136, align 8 {
+    "struct mm_struct" mm_struct: size 144, align 8 {
         mm_users @ 0, mm_count @ 4, mmap_lock @ 8, notifier_subscriptions @ 40, pgd @ 48, context @ 56,
+        pasid @ 64,
     }
     "struct task_struct" task_struct: size 48, align 8 {
         mm @ 0, group_leader @ 8, pid @ 16, tgid @ 20, comm @ 24, personality @ 40,

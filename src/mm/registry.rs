@@ -1,6 +1,7 @@
 //! All mms that exist, for fork; and the process's own.
 
 use core::cell::UnsafeCell;
+use core::ffi::c_uint;
 use core::ptr;
 
 use crate::abi::mm::{mm_context_t, mm_links, mm_struct};
@@ -36,6 +37,7 @@ pub(super) const fn new_mm() -> mm_struct {
         notifier_subscriptions: ptr::null_mut(),
         pgd: ptr::null_mut(),
         context: mm_context_t { id: 0 },
+        pasid: c_uint::MAX,
         rmap_lock: rw_semaphore::new(),
         inherited: ptr::null_mut(),
         async_work: callback_head {

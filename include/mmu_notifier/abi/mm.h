@@ -69,6 +69,11 @@ struct mm_struct {
 	 */
 	struct mm_context_t context;
 	/**
+	 * For drivers of shared virtual addressing: the mm's process address space id. The library never reads it; no id, all
+	 * ones, in a new mm.
+	 */
+	unsigned int pasid;
+	/**
 	 * Private: rank 2, the reverse-map lock (DV-2).
 	 */
 	struct rw_semaphore rmap_lock;
