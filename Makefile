@@ -1,27 +1,35 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# make                the libraries, in build/lib
-# make demo           the main job: examples/mirror.c against a staged install (BROKEN=set_seq|retry|keep seeds a mistake;
-#                     TIME= seconds)
-# make test           every test; `make test-rust`, `make test-c`, ... run one part
-# make install        DESTDIR= PREFIX= (or prefix=), bindir=, libdir=, includedir=, mandir=, docdir=; make uninstall removes exactly
-#                     that
-# make live-table     which ways to change a mapping live events notice, beside UCX (docs/live.md)
-# make models         every model of the concurrency protocols in its full form; make models-bite: the mistakes that they must
-#                     find (models/README.md)
-# make bench          the benchmark beside its peers (docs/performance.md), into build/bench; QUICK=1 takes a minute;
-#                     ONLY=part; bench-gate fails where a ratio misses its target by half, bench-document rewrites the
-#                     measured part of docs/performance.md
-# make python         builds the wheel of the Python package and installs it into build/venv
-# make headers        regenerates what cbindgen generates
-# make rules          regenerates docs/rules.md: where each rule of the specification is in the code and in the tests
-# make abi-baseline   takes over a public ABI that was changed on purpose
-# make bite           shows that each part of the tests can fail; PART= one part
+# make                    the libraries and mmu-notifier-trace, in build
+# make demo               the main job: examples/mirror.c against a staged install (BROKEN=set_seq|retry|keep seeds a mistake; TIME=
+#                         seconds)
+# make install            DESTDIR= PREFIX= (or prefix=), bindir=, libdir=, includedir=, mandir=, docdir=
+# make uninstall          removes exactly that
+# make stage              an install below build/stage, which tests, examples and the demo use
+# make python             the Python package, in the virtual environment build/venv
+# make clean
 #
-# KERNEL=6.12 makes mmu_notifier.pc offer that kernel's interface by default; mmu_notifier-6.12.pc and its like are always
-# installed, one for each interface.
+# make test               every test; CONTRIBUTING.md says more
+# make test-PART          one part of them; the parts are listed below
+# make models             every model of the concurrency protocols in its full form
+# make bite               seeded mistakes: each part of the tests finds its own (PART= one part)
+# make models-bite        seeded mistakes: each model finds its own (models/README.md)
+# make live-table         which ways to change a mapping live events notice, beside UCX (docs/live.md)
+# make tools              installs compilers and checkers that the tests use
 #
-# GNU variables are honoured: CC CFLAGS LDFLAGS LD AR OBJCOPY CARGO CARGOFLAGS INSTALL.
+# make bench              the benchmark beside its peers (docs/performance.md), into build/bench; QUICK=1 takes a minute; ONLY= one part
+# make bench-gate         fails where a ratio misses its target by half
+# make bench-document     rewrites the measured part of docs/performance.md
+#
+# What is generated and committed, made anew:
+# make headers                what cbindgen generates: headers in include/mmu_notifier, c-tests/test_layout_*.c
+# make rules                  docs/rules.md: where each rule of the specification is in the code and in the tests
+# make abi-baseline           the public ABI that `make test-abi-guard` compares with
+# make instructions-baseline  the instructions that `make test-instructions` compares with
+# make python-requirements    the pinned versions of what the tests of the Python package need
+#
+# KERNEL=6.12 makes mmu_notifier.pc offer that kernel's interface by default; mmu_notifier-6.12.pc and its like are always installed,
+# one for each interface. GNU variables are honoured: CC CFLAGS LDFLAGS LD AR OBJCOPY CARGO CARGOFLAGS INSTALL.
 
 VERSION   := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 # The number of the binary interface, in the SONAME: it changes only when the interface breaks.
@@ -97,6 +105,13 @@ sed -e 's|@PREFIX@|$(prefix)|' -e 's|@EXEC_PREFIX@|$(exec_prefix)|' -e 's|@LIBDI
     >$(DESTDIR)$(libdir)/pkgconfig/$(1).pc
 endef
 comma := ,
+
+# What can be made: the top of this file, and the parts of the tests.
+.PHONY: help
+help:
+	@sed -n '/^# make /,/^$$/s/^# \{0,1\}//p' Makefile
+	@echo; echo 'Parts of the tests:'
+	@bash scripts/test.sh --list
 
 # ---------------------------------------------------------------------------------------------------------- install
 

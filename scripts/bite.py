@@ -88,8 +88,8 @@ def mistakes():
 
 def parts():
     """The parts that test.sh runs if none is named."""
-    text = (TOP / "scripts/test.sh").read_text().replace("\\\n", " ")
-    return re.search(r"\|\| set -- (.*)", text).group(1).split()
+    text = (TOP / "scripts/test.sh").read_text()
+    return re.search(r"^ALL='(.*?)'", text, re.DOTALL | re.MULTILINE).group(1).split()
 
 
 def anchors(records):

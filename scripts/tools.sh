@@ -16,7 +16,6 @@ want abidiff abigail-tools
 # Programs that live events are tried with.
 want redis-server redis-server
 want redis-cli redis-tools
-want sqlite3 sqlite3
 want node nodejs
 want git git
 # On request: `tools.sh cross`.
