@@ -2,6 +2,8 @@
 /* DV-13: the child's process mm is new; other mms come along as memory; the parent notices nothing. */
 #include "test.h"
 
+#include <linux/rcupdate.h>
+
 static struct mm_struct *process, *mm;
 static struct listener A, B;
 static struct watch w, v;
@@ -130,6 +132,65 @@ TEST(DV_13_the_same_objects_again)
 		REMOVE(&w);
 	});
 	expect_parent_untouched();
+}
+
+/* The child registers the same memory anew without ending what it inherited: it is its own registration that ends. */
+TEST(DV_13_the_same_memory_anew)
+{
+	set_up();
+	IN_CHILD({
+		int count = mm_count(current->mm);
+
+		A = listener("A", &ops_kept);
+		w = watch("w");
+		REGISTER(&A, current->mm);
+		INSERT(&w, current->mm, 0x1000, 0x1000);
+		UNREGISTER(&A);
+		REMOVE(&w);
+		EXPECT_LOG("A.release");
+		ASSERT_EQ(mm_count(current->mm), count);
+	});
+	expect_parent_untouched();
+}
+
+/* Exit handlers of drivers that hold references of their own do no harm in the child. */
+TEST(DV_13_exit_handlers_that_drop_references)
+{
+	process = current->mm;
+	A = listener("A", &ops_none);
+	B = listener("B", &ops_none);
+	mmgrab(process);
+	mmgrab(process);
+	REGISTER(&A, process);
+	REGISTER(&B, process);
+	IN_CHILD({
+		UNREGISTER(&A);
+		mmdrop(process);
+		UNREGISTER(&B);
+		mmdrop(process);
+	});
+	UNREGISTER(&A);
+	mmdrop(process);
+	UNREGISTER(&B);
+	mmdrop(process);
+}
+
+/* Both puts of a notifier that was gotten twice before the fork are silent. */
+TEST(DV_13_two_puts_of_an_inherited_notifier)
+{
+	process = current->mm;
+	got = mmu_notifier_get(&ops_get, process);
+	ASSERT(mmu_notifier_get(&ops_get, process) == got);
+	EXPECT_LOG("alloc");
+	IN_CHILD({
+		mmu_notifier_put(got);
+		mmu_notifier_put(got);
+		EXPECT_LOG();
+	});
+	mmu_notifier_put(got);
+	mmu_notifier_put(got);
+	mmu_notifier_synchronize();
+	EXPECT_LOG("free");
 }
 
 TEST(DV_13_a_childs_child)
@@ -315,6 +376,27 @@ TEST(DV_13_locks_of_vanished_threads_are_free)
 	});
 	gate_open(&locked);
 	join(thread);
+}
+
+static struct gate reads;
+
+static void *read_until_opened(void *data)
+{
+	rcu_read_lock();
+	gate_pass(&reads);
+	rcu_read_unlock();
+	return data;
+}
+
+/* A reader of another thread does not come along: the child's grace periods end. */
+TEST(DV_13_rcu_readers_do_not_come_along)
+{
+	struct thread *reader = spawn(read_until_opened, NULL);
+
+	gate_wait(&reads);
+	IN_CHILD(synchronize_rcu());
+	gate_open(&reads);
+	join(reader);
 }
 
 TEST(DV_13_sleepers_do_not_come_along)

@@ -444,3 +444,38 @@ TEST(MO_6_counts_are_exact)
 	ASSERT_EQ(LOAD(test_frees), LOAD(allocs));
 	ASSERT_EQ(mm_count(mm), 1);
 }
+
+/* A put after unregister owes nothing any more. */
+TEST(DV_9_put_after_unregister)
+{
+	struct listener A = listener("A", &ops_kept);
+
+	mm = mm_alloc();
+	mmgrab(mm);
+	REGISTER(&A, mm);
+	UNREGISTER(&A);
+	mmu_notifier_put(&A.mn);
+	mmu_notifier_synchronize();
+	EXPECT_LOG("A.release");
+	ASSERT_EQ(mm_count(mm), 2);
+	expect_reports("DV-9 mmu_notifier_put");
+}
+
+static struct listener registered;
+static struct mmu_notifier *alloc_registered(struct mm_struct *mm) { (void)mm; return &registered.mn; }
+
+/* A get whose alloc_notifier returns a registered notifier leaves that one as it is. */
+TEST(DV_9_get_of_a_registered_notifier_changes_nothing)
+{
+	static const struct mmu_notifier_ops ops = { .alloc_notifier = alloc_registered, .free_notifier = on_free };
+
+	mm = mm_alloc();
+	registered = listener("A", &ops_all);
+	REGISTER(&registered, mm);
+	ASSERT_EQ(PTR_ERR(mmu_notifier_get(&ops, mm)), -EINVAL);
+	expect_reports("DV-9");
+	invalidate(mm, 0x1000, 0x2000);
+	EXPECT_LOG("A.start", "A.end");
+	UNREGISTER(&registered);
+	EXPECT_LOG("A.release");
+}

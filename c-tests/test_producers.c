@@ -314,3 +314,12 @@ TEST(S4_4_errors_leave_the_locks_free)
 	mmu_notifier_rmap_write_lock(current->mm);
 	mmu_notifier_rmap_write_unlock(current->mm);
 }
+
+/* A producer's own result comes first (DV-8). */
+TEST(DV_16_a_producer_returns_its_own_result)
+{
+	set_up();
+	ASSERT_EQ(mmu_notifier_mprotect(AT(1), PAGE, 0xffff), -EINVAL);
+	ASSERT_EQ(mmu_notifier_mprotect(AT(1), PAGE, PROT_READ | PROT_GROWSDOWN), -EINVAL);
+	ASSERT_EQ(mmu_notifier_mprotect(AT(1), PAGE, PROT_READ | PROT_WRITE), 0);
+}

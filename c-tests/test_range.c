@@ -611,6 +611,32 @@ TEST(DV_8_unpaired_end)
 	ASSERT_EQ(idle_seq(mm), 4);
 }
 
+static void end_too_many(struct listener *self, const char *op)
+{
+	struct mmu_notifier_range copy = self->seen;
+
+	(void)op;
+	mmu_notifier_invalidate_range_end(&copy);
+}
+
+/* Somebody's end too many is reported, and does not replace the result of a start, nor its ends (HS-7). */
+TEST(DV_8_an_end_too_many_does_not_change_a_refusal)
+{
+	struct listener A = listener("A", &ops_end), B = listener("B", &ops_start);
+	struct watch w = watch("w");
+
+	mm = mm_alloc();
+	B.in = end_too_many;
+	B.returns = -EAGAIN;
+	REGISTER(&A, mm);
+	REGISTER(&B, mm);
+	INSERT(&w, mm, 0x1000, 0x1000);
+	range = make_range(mm, 0, 0x1000);
+	ASSERT_EQ(range_start_nonblock(&range), -EAGAIN);
+	EXPECT_LOG("B.start", "A.end", "A.end");
+	expect_reports("DV-8");
+}
+
 TEST(RE_7_flags_at_the_end)
 {
 	struct listener A = listener("A", &ops_end);
