@@ -113,6 +113,25 @@ dialect() {
 	check "$what: prototypes" compile "$@"
 }
 
+# pedantic COMPILER LANGUAGE STANDARD CFLAGS...: all of them with the warnings
+# that strict programs switch on.
+pedantic() {
+	compiler=$1 language=$2 standard=$3
+	shift 3
+	cat "$tmp/all" >"$tmp/source"
+	check "$compiler -std=$standard -Wpedantic -Wconversion" \
+		compile "$compiler" "$@" "-std=$standard" -Wpedantic -Wconversion
+}
+
+# narrow COMPILER CFLAGS...: a 32-bit program is told why there is nothing.
+narrow() {
+	compiler=$1
+	shift
+	includes linux/mmu_notifier.h >"$tmp/source.c"
+	! "$compiler" "$@" -m32 -fsyntax-only "$tmp/source.c" >"$tmp/errors" 2>&1 &&
+		grep -m 1 'error' "$tmp/errors" | grep 'for 64-bit programs only'
+}
+
 # programs COMPILER LANGUAGE STANDARD CFLAGS...: those that run.
 programs() {
 	compiler=$1 language=$2 standard=$3
@@ -155,12 +174,19 @@ for pair in gcc/g++ clang/clang++; do
 	if command -v "$cc" >/dev/null; then
 		dialect "$cc" c gnu11 "$@" -D_GNU_SOURCE
 		dialect "$cc" c c17 "$@"
+		for standard in c11 c17 c2x; do
+			pedantic "$cc" c $standard "$@"
+		done
+		check "$cc -m32" narrow "$cc" "$@"
 		programs "$cc" c gnu11 "$@"
 	else
 		skip "$cc" "not installed"
 	fi
 	if command -v "$cxx" >/dev/null; then
 		dialect "$cxx" c++ c++17 "$@"
+		for standard in c++11 c++17 c++20 c++2b; do
+			pedantic "$cxx" c++ $standard "$@"
+		done
 		programs "$cxx" c++ c++17 "$@"
 	else
 		skip "$cxx" "not installed"

@@ -8,6 +8,8 @@
  * Different from the kernel: no min(), max(), roundup() and the like.  libc
  * includes this header too, so they would reach code that is no driver.
  */
+#pragma GCC system_header /* for -Wpedantic: #include_next is an extension */
+
 #ifdef __has_include_next
 #if __has_include_next(<linux/kernel.h>)
 #include_next <linux/kernel.h>

@@ -254,7 +254,7 @@ mmu_notifier_invalidate_range_start_nonblock(struct mmu_notifier_range *range)
 	__mmu_notifier_need(range->mm);
 	__mmu_notifier_point(START_NONBLOCK, range->mm);
 	if (mm_has_notifiers(range->mm)) {
-		range->flags &= ~MMU_NOTIFIER_RANGE_BLOCKABLE;
+		range->flags &= ~(unsigned)MMU_NOTIFIER_RANGE_BLOCKABLE;
 		result = __mmu_notifier_invalidate_range_start(range);
 	}
 	__mmu_notifier_point(NONBLOCK_DONE, result ? NULL : range->mm);

@@ -8,6 +8,8 @@
  * Different from the kernel: a task is a thread of this process; its struct
  * has mm, group_leader, pid, tgid and comm only.
  */
+#pragma GCC system_header /* for -Wpedantic: #include_next is an extension */
+
 #ifdef __has_include_next
 #if __has_include_next(<linux/sched.h>)
 #include_next <linux/sched.h>

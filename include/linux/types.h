@@ -8,6 +8,12 @@
  * Different from the kernel: size_t and bool are the compiler's; types that
  * libc declares (pid_t, ssize_t, loff_t, ...) are left to libc.
  */
+#if !defined(__LP64__)
+#error "mmu_notifier is for 64-bit programs only: pointers and long have 64 bits"
+#endif
+
+#pragma GCC system_header /* for -Wpedantic: #include_next is an extension */
+
 #ifdef __has_include_next
 #if __has_include_next(<linux/types.h>)
 #include_next <linux/types.h>
