@@ -35,7 +35,7 @@
 mod change;
 mod node;
 mod nodes;
-pub(crate) mod vector;
+mod vector;
 
 pub use nodes::{Nodes, Supply, Wanted};
 

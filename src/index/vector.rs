@@ -17,7 +17,7 @@ macro_rules! return_where {
         #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
         {
             $(if std::is_x86_feature_detected!($feature) {
-                // SAFETY: The processor has the feature; arrays of a node, or eight words.
+                // SAFETY: The processor has the feature; arrays of a node.
                 return unsafe { $vectors };
             })+
         }
@@ -55,15 +55,6 @@ pub(super) fn equal<T>(words: &[AtomicPtr<T>; FANOUT], word: *const T) -> Option
             let words = words.as_ptr().cast();
             Some(x86_64::compare::<{ x86_64::EQUAL }>(words, word.addr() as u64))
         };
-    }
-    None
-}
-
-/// One bit for each of eight `words`, of whatever table, that is `word`.
-#[inline(always)]
-pub(crate) fn equal_of_eight(words: &[usize; 8], word: usize) -> Option<u32> {
-    return_where! {
-        "avx512f" => Some(x86_64::equal_of_eight(words.as_ptr().cast(), word as u64));
     }
     None
 }
@@ -136,30 +127,6 @@ mod x86_64 {
                 out("zmm16") _,
                 out("k1") _,
                 out("k2") _,
-                options(nostack, readonly, preserves_flags),
-            );
-        }
-        mask
-    }
-
-    /// One bit for each of eight `words` that is `word`.
-    ///
-    /// # Safety
-    /// The processor has AVX-512. There are eight `words`.
-    #[inline(always)]
-    pub(super) unsafe fn equal_of_eight(words: *const u64, word: u64) -> u32 {
-        let mask;
-        // SAFETY: Reads the 64 bytes of the words.
-        unsafe {
-            asm!(
-                "vpbroadcastq zmm16, {word}",
-                "vpcmpeqq k1, zmm16, zmmword ptr [{words}]",
-                "kmovw {mask:e}, k1",
-                words = in(reg) words,
-                word = in(reg) word,
-                mask = out(reg) mask,
-                out("zmm16") _,
-                out("k1") _,
                 options(nostack, readonly, preserves_flags),
             );
         }
@@ -281,7 +248,6 @@ mod tests {
         for seed in 0..500 {
             let plain = words(seed);
             let array = plain.map(AtomicU64::new);
-            let eight: [usize; 8] = core::array::from_fn(|at| plain[at] as usize);
             let pointers = plain
                 .map(|word| AtomicPtr::new(core::ptr::without_provenance_mut::<u8>(word as usize)));
             for bound in EDGES.into_iter().chain([7, plain[3]]) {
@@ -294,8 +260,6 @@ mod tests {
                 assert_eq!(not_above(&array, bound).unwrap_or(down), down);
                 let word = core::ptr::without_provenance::<u8>(bound as usize);
                 assert_eq!(equal(&pointers, word).unwrap_or(same), same);
-                let of_eight = equal_of_eight(&eight, bound as usize);
-                assert_eq!(of_eight.unwrap_or(same & 0xff), same & 0xff);
                 if std::is_x86_feature_detected!("avx2") {
                     // SAFETY: The processor has AVX2.
                     let below = unsafe { x86_64::below(array.as_ptr().cast(), bound) };

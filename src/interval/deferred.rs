@@ -1,16 +1,20 @@
 //! Inserts and removes that wait for the end of a busy period: a list, newest first, through `deferred_item` (RE-4).
 //!
-//! What is deferred is a member, and its memory ours. Where it stands is in `rb.rb_right`, which the index leaves alone: 0 in the
-//! index; [`INSERTING`] with the layout of its ops and the nodes that it was promised; [`REMOVING`].
+//! What is deferred is a member, and its memory ours. Where it stands is in `rb.rb_right`, which the index leaves alone: in the
+//! index, with the slot of the set of members that it was given; [`INSERTING`] with the layout of its ops and the nodes that it
+//! was promised; [`REMOVING`].
 
 use core::mem::offset_of;
 use core::ptr;
 
+use super::members::Slot;
 use super::{State, Sub, node_of};
 use crate::abi::types::{LIST_POISON1, LIST_POISON2, hlist_node};
 use crate::dispatch::{Abi, Ops};
 use crate::index::Index;
 
+/// In the index. Above it: the slot.
+const INSERTED: usize = 0;
 /// Not in the index yet. Above it: a byte for the layout, then the nodes.
 const INSERTING: usize = 1;
 /// Still in the index.
@@ -19,8 +23,8 @@ const REMOVING: usize = 2;
 /// Where a member stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In the index.
-    Inserted,
+    /// In the index; and perhaps in this slot.
+    Inserted(Slot),
     /// On the list, not in the index yet: the layout of its ops, and the nodes of the index that it was promised.
     Inserting(Abi, usize),
     /// On the list, still in the index.
@@ -28,17 +32,17 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Where the member `sub` stands.
+    /// Where `sub` stands, if it is a member. Otherwise it may be anything.
     ///
     /// # Safety
-    /// `sub` is a member.
+    /// `sub` is valid.
     pub(super) unsafe fn of(sub: *const Sub) -> Self {
         // SAFETY: The caller's promise.
         let word = unsafe { (*sub).interval_tree.rb.rb_right.addr() };
         match word & 0xff {
             INSERTING => Self::Inserting(Abi::from_number((word >> 8) as u8), word >> 16),
             REMOVING => Self::Removing,
-            _ => Self::Inserted,
+            _ => Self::Inserted(word >> 8),
         }
     }
 
@@ -48,7 +52,7 @@ impl Place {
     /// `sub` is a member, or about to be one.
     pub(super) unsafe fn note(self, sub: *mut Sub) {
         let word = match self {
-            Self::Inserted => 0,
+            Self::Inserted(slot) => INSERTED | slot << 8,
             Self::Inserting(abi, nodes) => INSERTING | usize::from(abi.number()) << 8 | nodes << 16,
             Self::Removing => REMOVING,
         };
@@ -145,10 +149,10 @@ impl State {
                     self.nodes.redeem(promised);
                     let mark = Ops::new((*sub).ops, abi).mark();
                     index.insert(&mut self.nodes, node_of(sub), mark);
-                    Place::Inserted.note(sub);
+                    Place::Inserted(0).note(sub);
                 } else {
                     index.remove(&mut self.nodes, node_of(sub));
-                    if let Ok(slot) = self.members.find(sub) {
+                    if let Some(slot) = self.members.find(sub) {
                         self.members.remove(slot);
                     }
                 }

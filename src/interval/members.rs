@@ -3,9 +3,12 @@
 //! Buckets of a cache line each. An address is in one of two buckets, the emptier one when it came; where both are full, one of
 //! those in them moves to its other one. So a look-up reads two lines and decides by no branch, and the table may be nearly
 //! full. Tables are allocated by whoever needs a larger one, outside the owner's lock.
+//!
+//! Who knows where a member was put need not look it up: the slot itself says whether it is there. So the set takes a slot from
+//! memory that may hold anything.
 
 use super::Sub;
-use crate::index::vector;
+use super::bucket::{Bucket, Found, SLOTS};
 
 /// The set. Guarded by the owner's lock.
 #[derive(Debug)]
@@ -16,45 +19,28 @@ pub(super) struct Members {
     too_small: usize,
 }
 
-/// Each slot: 0, or the address of a member.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket([usize; SLOTS]);
-
-const SLOTS: usize = 8;
-
 pub(super) type Table = Box<[Bucket]>;
 
-/// A slot of the table.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
-    bucket: usize,
-    slot: usize,
+/// The number of a slot of the table; or any number.
+pub(super) type Slot = usize;
+
+/// Why there is no slot for a new member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoSlot {
+    /// It is a member already.
+    Member,
+    /// The table is too small: [`Members::wanted`] says what to move to.
+    Full,
 }
 
 /// An empty table of so many buckets, if there is memory for it.
 pub(super) fn new_table(buckets: usize) -> Option<Table> {
+    // What `homes` can tell apart.
+    u32::try_from(buckets).ok()?;
     let mut table = Vec::new();
     table.try_reserve_exact(buckets).ok()?;
-    table.resize(buckets, Bucket([0; SLOTS]));
+    table.resize(buckets, Bucket::EMPTY);
     Some(table.into_boxed_slice())
-}
-
-/// Where a member would be: its buckets. Nothing was changed since it was not found there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Absent([usize; 2]);
-
-impl Bucket {
-    /// A bit for each slot that holds `address`.
-    #[inline(always)]
-    fn holding(&self, address: usize) -> u32 {
-        vector::equal_of_eight(&self.0, address).unwrap_or_else(|| {
-            let slots = (0..).zip(self.0);
-            slots.fold(0, |mask, (bit, slot)| {
-                mask | u32::from(slot == address) << bit
-            })
-        })
-    }
 }
 
 impl Members {
@@ -70,34 +56,43 @@ impl Members {
         self.len == 0
     }
 
-    /// A slot for what was not found. None: there is no room for it; [`Members::wanted`] says what to move to.
+    /// A slot for `sub`.
+    ///
+    /// # Errors
+    /// There is none.
     #[inline]
-    pub(super) fn room_for(&mut self, Absent(homes): Absent) -> Option<Slot> {
-        if self.table.is_empty() {
-            return None;
+    pub(super) fn slot_for(&mut self, sub: *const Sub) -> Result<Slot, NoSlot> {
+        let homes = self.homes(sub.addr());
+        let Some(Found { held, free }) = self.look(homes, sub.addr()) else {
+            return Err(NoSlot::Full);
+        };
+        if held != 0 {
+            return Err(NoSlot::Member);
         }
-        let [one, other] = homes.map(|bucket| (self.table[bucket].holding(0), bucket));
-        // Slots are filled from the first one on, so the greater mask is that of the emptier bucket, but for holes.
-        let (free, bucket) = one.max(other);
         if free == 0 {
-            return self.make_room(homes);
+            return self.make_room(homes).ok_or(NoSlot::Full);
         }
-        let slot = free.trailing_zeros() as usize;
-        Some(Slot { bucket, slot })
+        Ok(emptier(homes, free))
     }
 
-    /// Moves one of those in the full `buckets` to its other bucket.
+    /// What is in the buckets `homes`. None: the table has none.
+    #[inline(always)]
+    fn look(&self, [one, other]: [usize; 2], address: usize) -> Option<Found> {
+        Some(self.table.get(one)?.look(self.table.get(other)?, address))
+    }
+
+    /// Moves one of those in the full `buckets` to its other bucket. Returns its slot.
     #[cold]
     fn make_room(&mut self, buckets: [usize; 2]) -> Option<Slot> {
         for bucket in buckets {
-            for slot in 0..SLOTS {
-                let address = self.table[bucket].0[slot];
+            for at in 0..SLOTS {
+                let address = self.table[bucket].0[at];
                 let [one, other] = self.homes(address);
                 let away = &mut self.table[if one == bucket { other } else { one }].0;
                 if let Some(free) = away.iter_mut().find(|slot| **slot == 0) {
                     *free = address;
-                    self.table[bucket].0[slot] = 0;
-                    return Some(Slot { bucket, slot });
+                    self.table[bucket].0[at] = 0;
+                    return Some(bucket * SLOTS + at);
                 }
             }
         }
@@ -128,11 +123,11 @@ impl Members {
 
     /// Puts `address` where there is room, if there is any.
     fn put(&mut self, address: usize) -> bool {
-        let room = self.room_for(Absent(self.homes(address)));
-        if let Some(Slot { bucket, slot }) = room {
-            self.table[bucket].0[slot] = address;
+        let slot = self.slot_for(core::ptr::without_provenance(address));
+        if let Ok(slot) = slot {
+            *self.at(slot) = address;
         }
-        room.is_some()
+        slot.is_ok()
     }
 
     /// Forgets the table of an empty set. Returns it, to be dropped without the lock.
@@ -141,33 +136,44 @@ impl Members {
         core::mem::take(&mut self.table)
     }
 
-    /// Where the member `sub` is, or would be.
-    #[inline]
-    pub(super) fn find(&self, sub: *const Sub) -> Result<Slot, Absent> {
-        let homes @ [one, other] = self.homes(sub.addr());
-        if self.table.is_empty() {
-            return Err(Absent(homes));
+    /// Where the member `sub` is.
+    pub(super) fn find(&self, sub: *const Sub) -> Option<Slot> {
+        let [one, other] = self.homes(sub.addr());
+        let found = self.look([one, other], sub.addr())?;
+        let at = found.held.trailing_zeros() as usize;
+        match at {
+            0..SLOTS => Some(one * SLOTS + at),
+            SLOTS..32 => Some(other * SLOTS + at - SLOTS),
+            _ => None,
         }
-        let holding = self.table[one].holding(sub.addr());
-        let both = holding | self.table[other].holding(sub.addr());
-        if both == 0 {
-            return Err(Absent(homes));
-        }
-        Ok(Slot {
-            bucket: if holding == 0 { other } else { one },
-            slot: both.trailing_zeros() as usize,
-        })
     }
 
-    /// Adds one that is not in the set, in the slot that [`Members::room_for`] has found.
-    pub(super) fn insert(&mut self, sub: *const Sub, Slot { bucket, slot }: Slot) {
-        self.table[bucket].0[slot] = sub.addr();
+    /// As [`Members::find`], for who was told that it may be in `slot`.
+    #[inline]
+    pub(super) fn find_near(&self, slot: Slot, sub: *const Sub) -> Option<Slot> {
+        let bucket = self.table.get(slot / SLOTS);
+        if bucket.is_some_and(|bucket| bucket.0[slot % SLOTS] == sub.addr()) {
+            return Some(slot);
+        }
+        self.find(sub)
+    }
+
+    #[inline]
+    fn at(&mut self, slot: Slot) -> &mut usize {
+        &mut self.table[slot / SLOTS].0[slot % SLOTS]
+    }
+
+    /// Adds one that is not in the set, in the slot that [`Members::slot_for`] has found.
+    #[inline]
+    pub(super) fn insert(&mut self, sub: *const Sub, slot: Slot) {
+        *self.at(slot) = sub.addr();
         self.len += 1;
     }
 
-    /// Takes out what [`Members::find`] has found, with no change since.
-    pub(super) fn remove(&mut self, Slot { bucket, slot }: Slot) {
-        self.table[bucket].0[slot] = 0;
+    /// Takes out what is in `slot`.
+    #[inline]
+    pub(super) fn remove(&mut self, slot: Slot) {
+        *self.at(slot) = 0;
         self.len -= 1;
     }
 
@@ -177,9 +183,23 @@ impl Members {
         const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
         let once = (address as u64).wrapping_mul(MIXER);
         let mixed = (once ^ once >> 32).wrapping_mul(MIXER);
-        let buckets = self.table.len() as u128;
-        [mixed, mixed.rotate_left(32)].map(|mixed| ((u128::from(mixed) * buckets) >> 64) as usize)
+        let buckets = self.table.len() as u64;
+        // Both factors are less than 2^32.
+        [mixed & 0xffff_ffff, mixed >> 32].map(|mixed| (mixed.wrapping_mul(buckets) >> 32) as usize)
     }
+}
+
+/// A free slot in the emptier one of two buckets.
+#[inline(always)]
+fn emptier([one, other]: [usize; 2], free: u32) -> Slot {
+    let (in_one, in_other) = (free & 0xff, free >> SLOTS);
+    // Slots are filled from the first one on, so the greater mask is that of the emptier bucket, but for holes.
+    let (bucket, free) = if in_other > in_one {
+        (other, in_other)
+    } else {
+        (one, in_one)
+    };
+    bucket * SLOTS + free.trailing_zeros() as usize
 }
 
 #[cfg(test)]
@@ -198,23 +218,26 @@ mod tests {
             let address = 4096 + (random % 1400) as usize * 88;
             let sub = core::ptr::without_provenance::<Sub>(address);
             let found = members.find(sub);
-            assert_eq!(found.is_ok(), known.contains(&address));
+            assert_eq!(found.is_some(), known.contains(&address));
+            assert_eq!(found, members.find_near(random as usize, sub));
             // More and more of them, then fewer.
             let wish = if round < 30_000 { 3 } else { 1 };
             match found {
-                Ok(slot) if random >> 40 & 3 >= wish => {
+                Some(slot) if random >> 40 & 3 >= wish => {
                     members.remove(slot);
                     known.remove(&address);
                 }
-                Err(_) if random >> 40 & 3 < wish => {
+                None if random >> 40 & 3 < wish => {
                     let slot = loop {
-                        let absent = members.find(sub).expect_err("not in it");
-                        if let Some(slot) = members.room_for(absent) {
-                            break slot;
+                        match members.slot_for(sub) {
+                            Ok(slot) => break slot,
+                            Err(why) => assert_eq!(why, NoSlot::Full),
                         }
                         members.move_to(new_table(members.wanted()).expect("memory"));
                     };
                     members.insert(sub, slot);
+                    assert_eq!(members.find_near(slot, sub), Some(slot));
+                    assert_eq!(members.slot_for(sub), Err(NoSlot::Member));
                     known.insert(address);
                 }
                 _ => {}
@@ -232,8 +255,7 @@ mod tests {
             for n in 1..20_000 {
                 let sub = core::ptr::without_provenance::<Sub>(0x7000_0000_0000 + n * stride);
                 let slot = loop {
-                    let absent = members.find(sub).expect_err("a new one");
-                    if let Some(slot) = members.room_for(absent) {
+                    if let Ok(slot) = members.slot_for(sub) {
                         break slot;
                     }
                     let slots = members.table.len() * SLOTS;

@@ -3,7 +3,7 @@
 use core::ffi::{CStr, c_ulong, c_void};
 
 use super::deferred::Place;
-use super::members::Slot;
+use super::members::{NoSlot, Slot};
 use super::{
     ATTENTION, CHANGING, Intervals, ODD, READ_BEGIN, REMOVE, State, Sub, Word, members, node_of,
     seq_of,
@@ -54,7 +54,7 @@ impl Intervals {
         unsafe { store_fields(new) }?;
         state.members.insert(new.sub, slot);
         // SAFETY: As above.
-        let wake_readers = unsafe { self.admit(&mut state, new.sub, new.abi) };
+        let wake_readers = unsafe { self.admit(&mut state, new.sub, slot, new.abi) };
         if wake_readers {
             // SPEC: RB-5: who collided with an even number waits for this.
             self.readers.wake_all(state, READ_BEGIN);
@@ -66,16 +66,17 @@ impl Intervals {
     fn lock_with_room(&self, sub: *mut Sub) -> Result<(LockGuard<'_, State>, Slot)> {
         loop {
             let mut state = self.state.lock();
-            let Err(absent) = state.members.find(sub) else {
-                let misuse = DV_9_INSERT.broken_by(FUNCTION_OF_INSERT);
-                return Err(misuse.about(sub.cast()).errno(libc::EINVAL).into());
-            };
+            let slot = state.members.slot_for(sub);
             let nodes = state.nodes.has(self.index.nodes_for_insert());
-            let slot = state.members.room_for(absent);
-            if let (Ok(()), Some(slot)) = (nodes, slot) {
-                return Ok((state, slot));
-            }
-            let buckets = slot.is_none().then(|| state.members.wanted());
+            let slot = match (slot, nodes) {
+                (Ok(slot), Ok(())) => return Ok((state, slot)),
+                (Err(NoSlot::Member), _) => {
+                    let misuse = DV_9_INSERT.broken_by(FUNCTION_OF_INSERT);
+                    return Err(misuse.about(sub.cast()).errno(libc::EINVAL).into());
+                }
+                _ => slot,
+            };
+            let buckets = slot.is_err().then(|| state.members.wanted());
             // Without the lock: the allocator may unmap something, and be in the middle of a range then.
             drop(state);
             self.grow(nodes.err(), buckets)
@@ -106,7 +107,7 @@ impl Intervals {
 
     /// Adds a notifier whose fields are set. Says whether sleepers of `readers` have to be woken.
     // SPEC: II-7 II-8 ST-7
-    unsafe fn admit(&self, state: &mut State, sub: *mut Sub, abi: Abi) -> bool {
+    unsafe fn admit(&self, state: &mut State, sub: *mut Sub, slot: Slot, abi: Abi) -> bool {
         // SAFETY, here and below: the caller passes a notifier that is becoming a member.
         if !self.try_begin_change() {
             // SPEC: II-7c
@@ -123,7 +124,7 @@ impl Intervals {
         }
         // SAFETY: As above. Inside a change.
         unsafe {
-            Place::Inserted.note(sub);
+            Place::Inserted(slot).note(sub);
             let mark = Ops::new((*sub).ops, abi).mark();
             self.index.insert(&mut state.nodes, node_of(sub), mark);
         }
@@ -177,10 +178,14 @@ impl Intervals {
         // SAFETY: The caller's promise.
         unsafe { index::prefetch_leaf(node_of(sub)) };
         let mut state = self.state.lock();
-        let slot = state.members.find(sub).ok();
-        // SAFETY: A member is valid.
-        let member = slot.map(|slot| (slot, unsafe { Place::of(sub) }));
-        let Some((slot, place)) = member.filter(|(_, place)| *place != Place::Removing) else {
+        // SAFETY: The caller's promise.
+        let place = unsafe { Place::of(sub) };
+        let slot = match place {
+            Place::Inserted(slot) => state.members.find_near(slot, sub),
+            Place::Inserting(..) => state.members.find(sub),
+            Place::Removing => None,
+        };
+        let Some(slot) = slot else {
             let misuse = DV_9_REMOVE.broken_by(FUNCTION_OF_REMOVE);
             return Err(misuse.about(sub.cast()).into());
         };
@@ -223,7 +228,7 @@ impl Intervals {
 
     /// Is `sub` a member? Reads nothing of it.
     pub fn contains(&self, sub: *const Sub) -> bool {
-        self.state.lock().members.find(sub).is_ok()
+        self.state.lock().members.find(sub).is_some()
     }
 
     /// The first and the last byte of the member that begins first, of those that reach into `[start, last]`. A member counts from

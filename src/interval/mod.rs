@@ -45,6 +45,7 @@
     reason = "accesses to one live notifier"
 )]
 
+mod bucket;
 mod deferred;
 mod members;
 mod membership;
