@@ -21,6 +21,7 @@ ${CC:-cc} $flags -shared -fPIC "$here/mark.c" -o "$out/mark.so" $library
 ${CC:-cc} $flags "$here/net.c" -o "$out/net" $library -lpthread
 ${CC:-cc} $flags "$here/ends.c" -o "$out/ends" $library -lpthread
 ${CC:-cc} $flags "$here/forks.c" -o "$out/forks" $library -lpthread
+${CC:-cc} $flags "$here/reach.c" -o "$out/reach" $library -ldl -lpthread
 ${CC:-cc} $flags "$here/hard.c" -o "$out/hard" $library -lpthread -lm
 ${CC:-cc} $flags "$here/early.c" -o "$out/early" $library -lpthread
 ${CC:-cc} $flags -rdynamic "$here/known.c" -o "$out/known"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Live events against real system calls and real programs.
-# Usage: run.sh [table|net|ends|forks|early|hard|fire|trace|coverage|patchers|regcache|asan ...]
+# Usage: run.sh [table|net|ends|forks|early|reach|hard|fire|trace|coverage|patchers|regcache|asan ...]
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -51,12 +51,19 @@ part_forks() { ./forks; }
 
 part_early() { ./early; }
 
+# Segments of huge pages need some.
+spare_huge_pages() {
+	local huge=/proc/sys/vm/nr_hugepages
+	[ ! -w $huge ] || [ "$(cat $huge)" -ge 4 ] || echo 4 >$huge
+}
+
+part_reach() { spare_huge_pages; ./reach; }
+
 # A program that runs another one's code may not see that code is written: then live events are refused.
 refused_in_valgrind() { valgrind -q ./hard 'errno and rounding after a callback'; [ $? -eq 1 ] && grep -q smc-check=all "$out/log"; }
 works_in_valgrind() { valgrind -q --smc-check=all ./hard 'disable in a callback'; }
 part_hard() {
-	local huge=/proc/sys/vm/nr_hugepages
-	[ ! -w $huge ] || [ "$(cat $huge)" -ge 4 ] || echo 4 >$huge
+	spare_huge_pages
 	./hard || return 1
 	if ! command -v valgrind >/dev/null; then
 		echo 'SKIP in valgrind: it is not installed'
@@ -140,7 +147,7 @@ part_asan() {
 	closing
 }
 
-[ $# -gt 0 ] || set -- table net ends forks early hard fire trace coverage patchers regcache asan
+[ $# -gt 0 ] || set -- table net ends forks early reach hard fire trace coverage patchers regcache asan
 bash "$here/build.sh" "$out" || exit 1
 cd "$out" || exit 1
 status=0

@@ -9,7 +9,7 @@ use core::ffi::c_int;
 use super::changes::{Changes, Hull};
 use super::{files, has, huge, segments};
 use crate::abi::notifier::mmu_notifier_event::{
-    self, MMU_NOTIFY_CLEAR as CLEAR, MMU_NOTIFY_PROTECTION_PAGE as PROTECTION_PAGE,
+    MMU_NOTIFY_CLEAR as CLEAR, MMU_NOTIFY_PROTECTION_PAGE as PROTECTION_PAGE,
     MMU_NOTIFY_PROTECTION_VMA as PROTECTION_VMA, MMU_NOTIFY_UNMAP as UNMAP,
 };
 use crate::live::look::{self, Name};
@@ -38,17 +38,13 @@ pub(super) fn classify(number: usize, arguments: &[usize; 6], hull: Hull, change
             let (old, new) = huge::of_remap(a, b, c);
             remap(a, old, new, d, e, changes);
         }
-        libc::SYS_madvise => {
-            if let Some(event) = event_of_advice(c) {
-                changes.add(event, a, b);
-            }
-        }
+        libc::SYS_madvise => advise(a, b, c, hull, changes),
         libc::SYS_brk => shrink_heap(a, changes),
-        libc::SYS_shmdt => segments::detach(a, changes),
+        libc::SYS_shmdt => segments::detach(a, hull, changes),
         libc::SYS_shmat if has(c, libc::SHM_REMAP) => segments::attach(a, b, c, changes),
         // The kernel makes it a mapping over the old one.
         libc::SYS_remap_file_pages => changes.add(UNMAP, a & !(PAGE - 1), b),
-        libc::SYS_process_madvise if is_own(a) => advise_each(b, c, d, changes),
+        libc::SYS_process_madvise if is_own(a) => advise_each(b, c, d, hull, changes),
         libc::SYS_ioctl => move_pages(b, c, changes),
         libc::SYS_fallocate => files::punch(a, b, c, d, hull, changes),
         libc::SYS_ftruncate => files::truncate(files::open_as(a), b, hull, changes),
@@ -69,10 +65,16 @@ pub(super) fn fork((first, last): Hull, changes: &mut Changes) {
     changes.put(PROTECTION_PAGE, start, end);
 }
 
-/// The event of an advice, if it takes pages away or replaces them.
-fn event_of_advice(advice: usize) -> Option<mmu_notifier_event> {
-    let advice = c_int::try_from(advice as u32).ok()?;
-    mm::clears(advice).then_some(CLEAR)
+/// An advice that takes pages away or replaces them. MADV_REMOVE takes them from the file.
+fn advise(start: usize, length: usize, advice: usize, hull: Hull, changes: &mut Changes) {
+    let advice = advice as c_int;
+    if !mm::clears(advice) {
+        return;
+    }
+    changes.add(CLEAR, start, length);
+    if advice == libc::MADV_REMOVE {
+        files::remove(start, start.saturating_add(length), hull, changes);
+    }
 }
 
 /// PROT_GROWSDOWN begins where the mapping begins.
@@ -122,8 +124,8 @@ fn remap(
         if old != 0 && (moves || has(flags, libc::MREMAP_MAYMOVE)) {
             changes.add(UNMAP, start, old);
         }
-    } else {
-        changes.add(UNMAP, start + pages(new), pages(old) - pages(new));
+    } else if let Some(tail) = start.checked_add(pages(new)) {
+        changes.add(UNMAP, tail, pages(old) - pages(new));
     }
 }
 
@@ -141,7 +143,7 @@ fn shrink_heap(new: usize, changes: &mut Changes) {
     }
 }
 
-/// Is the process of this pidfd the calling one? If in doubt, yes.
+/// Does the process of this pidfd have the calling one's address space? If in doubt, yes.
 #[inline(never)]
 fn is_own(pidfd: usize) -> bool {
     const SELF_THREAD: i32 = -10_000;
@@ -155,34 +157,40 @@ fn is_own(pidfd: usize) -> bool {
         return true;
     };
     let text = file.read(&mut room);
+    number_of(text, b"Pid:").is_none_or(|other| shares_memory(other as usize))
+}
+
+/// Has this process the calling one's address space? If in doubt, yes.
+fn shares_memory(other: usize) -> bool {
+    const KCMP_VM: usize = 1;
+    /// Ordered before, behind, and neither.
+    const DIFFERENT: [isize; 3] = [1, 2, 3];
     // SAFETY: Has no arguments.
-    let own = unsafe { syscall(libc::SYS_getpid as usize, [0; 6]) };
-    match last_number(text, b"NSpid:") {
-        Some(found) => found == own as u64,
-        None => true,
-    }
+    let own = unsafe { syscall(libc::SYS_getpid as usize, [0; 6]) } as usize;
+    let arguments = [own, other, KCMP_VM, 0, 0, 0];
+    // SAFETY: Asks.
+    let result = unsafe { syscall(libc::SYS_kcmp as usize, arguments) };
+    !DIFFERENT.contains(&result)
 }
 
-/// The last number of the line that begins with `label`.
-fn last_number(text: &[u8], label: &[u8]) -> Option<u64> {
-    let line = text
-        .split(|byte| *byte == b'\n')
-        .find(|line| line.starts_with(label))?;
-    let word = line.rsplit(|byte| byte.is_ascii_whitespace()).next()?;
-    core::str::from_utf8(word).ok()?.parse().ok()
+/// The number in the line that begins with `label`.
+fn number_of(text: &[u8], label: &[u8]) -> Option<u64> {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let rest = lines.find_map(|line| line.strip_prefix(label))?;
+    core::str::from_utf8(rest.trim_ascii()).ok()?.parse().ok()
 }
 
-fn advise_each(vectors: usize, count: usize, advice: usize, changes: &mut Changes) {
+fn advise_each(vectors: usize, count: usize, advice: usize, hull: Hull, changes: &mut Changes) {
     const IOV_MAX: usize = 1024;
-    let Some(event) = event_of_advice(advice) else {
-        return;
-    };
     for index in 0..count.min(IOV_MAX) {
         let mut vector = [0; 2];
-        if !look::copy(vectors + index * size_of::<libc::iovec>(), &mut vector) {
+        let Some(place) = vectors.checked_add(index * size_of::<libc::iovec>()) else {
+            return;
+        };
+        if !look::copy(place, &mut vector) {
             return;
         }
-        changes.add(event, vector[0], vector[1]);
+        advise(vector[0], vector[1], advice, hull, changes);
     }
 }
 

@@ -13,7 +13,9 @@ use crate::sync::syscall;
 const FALLOC_MOVES: c_int = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
 /// fallocate: modes that take something away from who has mapped the file.
 pub(in crate::live) const FALLOC_TAKES_AWAY: c_int =
-    libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE | FALLOC_MOVES;
+    libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE | WRITE_ZEROES | FALLOC_MOVES;
+/// FALLOC_FL_WRITE_ZEROES, of Linux 6.17.
+const WRITE_ZEROES: c_int = 0x80;
 
 /// What matters of a file.
 pub(super) struct File {
@@ -46,7 +48,7 @@ pub(super) fn named(name: usize) -> Option<File> {
 /// truncate and ftruncate.
 pub(super) fn truncate(file: Option<File>, length: usize, hull: Hull, changes: &mut Changes) {
     if let Some(file) = file.filter(|file| length < file.size) {
-        take_away(&file, length, usize::MAX, hull, changes);
+        take_away(file.inode, length, usize::MAX, hull, changes);
     }
 }
 
@@ -69,20 +71,42 @@ pub(super) fn punch(
         } else {
             offset.saturating_add(length)
         };
-        take_away(&file, offset, end, hull, changes);
+        take_away(file.inode, offset, end, hull, changes);
+    }
+}
+
+/// MADV_REMOVE: the files that are mapped from `start` to `end` lose what is mapped there.
+pub(super) fn remove(start: usize, end: usize, hull: Hull, changes: &mut Changes) {
+    let mut at = start;
+    while at < end {
+        let mut next = None;
+        look::each(at, end, |mapping| {
+            next = Some(*mapping);
+            false
+        });
+        let Some(mapping) = next else {
+            return;
+        };
+        if mapping.inode != 0 {
+            let offset = |address: usize| mapping.offset.saturating_add(address - mapping.start);
+            let from = offset(at.max(mapping.start));
+            let to = offset(end.min(mapping.end));
+            take_away(mapping.inode, from, to, hull, changes);
+        }
+        at = mapping.end;
     }
 }
 
 /// The file loses what it has from `from` to `to`: so does every mapping of it. A file is known by its inode alone: its device's
 /// number is not the same in both places on all file systems. A range too many is harmless.
-fn take_away(file: &File, from: usize, to: usize, hull: Hull, changes: &mut Changes) {
+fn take_away(inode: u64, from: usize, to: usize, hull: Hull, changes: &mut Changes) {
     let from = from / PAGE * PAGE;
     let to = to.checked_next_multiple_of(PAGE).unwrap_or(usize::MAX);
     let (first, end) = (hull.0 as usize, (hull.1 as usize).saturating_add(1));
     let known = look::each(first, end, |mapping| {
         let length = mapping.end - mapping.start;
         let (begins, ends) = (mapping.offset, mapping.offset.saturating_add(length));
-        if mapping.inode == file.inode && from < ends && to > begins {
+        if mapping.inode == inode && from < ends && to > begins {
             let start = mapping.start + (from.max(begins) - begins);
             let end = mapping.start + (to.min(ends) - begins);
             changes.put(CLEAR, start, end);

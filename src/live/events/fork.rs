@@ -10,11 +10,9 @@ use core::ptr;
 
 use super::changes::{Changes, EVERYTHING};
 use super::{classify, count_event};
-use crate::live::look;
 use crate::live::sites::{self, objects};
 use crate::live::switch::inflight;
 use crate::live::switch::state::{SHOWN, STATE};
-use crate::live::x86_64::gate::Registers;
 use crate::mm::WATCHED;
 use crate::mm::calls::{self, Call, Pair};
 use crate::report::LIVE_NESTED;
@@ -31,29 +29,9 @@ thread_local! {
     static ANNOUNCED: Cell<*mut Announced> = const { Cell::new(ptr::null_mut()) };
 }
 
-/// May this system call fork? Its clones are those that share nothing.
-pub(super) fn is_fork(number: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if number == libc::SYS_fork as usize {
-        return true;
-    }
-    [libc::SYS_clone, libc::SYS_clone3].contains(&(number as libc::c_long))
-}
-
 /// Is this thread inside a fork() that was announced?
 pub(super) fn is_announced() -> bool {
     !ANNOUNCED.get().is_null()
-}
-
-/// Does this clone3() begin on another stack, where nothing could return to, or share the address space?
-pub(super) fn starts_elsewhere(call: &Registers) -> bool {
-    if call.number != libc::SYS_clone3 as usize {
-        return false;
-    }
-    // Flags, then a descriptor, two thread ids, the signal, the stack.
-    let mut words = [0; 6];
-    let known = look::copy(call.arguments[0], &mut words);
-    !known || words[0] & libc::CLONE_VM as usize != 0 || words[5] != 0
 }
 
 /// Says whether the system call will come by `hook`.
@@ -78,7 +56,7 @@ pub(in crate::live) fn begins() -> bool {
 }
 
 /// Are there events, and somebody who watches?
-fn may_concern() -> bool {
+pub(super) fn may_concern() -> bool {
     WATCHED.is_enabled() && WATCHED.hull().is_some()
 }
 

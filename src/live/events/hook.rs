@@ -18,14 +18,14 @@
 #![expect(clippy::multiple_unsafe_ops_per_block, reason = "one system call")]
 
 use super::changes::{Changes, EVERYTHING};
-use super::{classify, count_event, count_nested, current, fork};
+use super::{children, classify, count_event, count_nested, current, fork};
 use crate::live::epoch::{self, Cause};
-use crate::live::signals::block_signals;
+use crate::live::signals::{block_signals, restore_signals};
 use crate::live::sites::{is_in_slot, probe};
 use crate::live::x86_64::gate::Registers;
 use crate::live::{gap, look, net};
+use crate::mm::WATCHED;
 use crate::mm::calls::{self, CALLS, Call, Pair};
-use crate::mm::{WATCHED, make_fork};
 use crate::report::LIVE_NESTED;
 use crate::sync::{syscall, words};
 use crate::thread;
@@ -36,6 +36,8 @@ const DONE: u32 = 0;
 const PASS: u32 = 1;
 /// Added to these: `gate` is to set the mask of signals.
 pub(in crate::live) const MASK: u32 = 2;
+/// Added to `DONE`: this is a child that has a stack of its own, whose end is in place of the mask.
+pub(in crate::live) const AWAY: u32 = 4;
 
 /// The signals by which libc cancels a thread: glibc's, and musl's.
 const CANCELLATION: u64 = 1 << 31 | 1 << 32;
@@ -43,11 +45,13 @@ const CANCELLATION: u64 = 1 << 31 | 1 << 32;
 /// Makes the system call.
 unsafe fn make(call: &Registers) -> isize {
     // SAFETY: The program's own call.
-    let make = || unsafe { syscall(call.number, call.arguments) };
-    if fork::is_fork(call.number) {
-        return make_fork(make);
+    unsafe {
+        if children::is_fork(call.number) {
+            children::make(call)
+        } else {
+            syscall(call.number, call.arguments)
+        }
     }
-    make()
 }
 
 /// Makes the call, and ends the section. False: in a child that the call has made.
@@ -69,7 +73,7 @@ unsafe fn make_inside(call: &mut Registers, section: Call) -> bool {
 
 /// Has this call just made the process that it returns to?
 fn is_in_child(number: usize, result: isize) -> bool {
-    fork::is_fork(number) && result == 0
+    children::is_fork(number) && result == 0
 }
 
 /// The caller's errno, put back when this goes: callbacks and what they call set it, and free() may not.
@@ -112,9 +116,31 @@ fn wake() {
 
 /// Everything that `gate` does not decide itself.
 pub(in crate::live) unsafe extern "C" fn hook(call: &mut Registers) -> u32 {
+    let number = call.number;
+    // SAFETY: The program's own call.
+    let answer = unsafe { meet(call) };
+    if answer & PASS != 0 || !is_in_child(number, call.number as isize) {
+        return answer;
+    }
+    match children::own_stack(number, &call.arguments) {
+        0 => answer,
+        stack => {
+            if answer & MASK != 0 {
+                restore_signals(call.mask);
+            }
+            call.mask = stack as u64;
+            DONE | AWAY
+        }
+    }
+}
+
+unsafe fn meet(call: &mut Registers) -> u32 {
     let _errno = Errno::keep();
     probe::note(call);
-    if WATCHED.is_inherited() || fork::starts_elsewhere(call) {
+    if WATCHED.is_inherited() {
+        return PASS;
+    }
+    if children::is_fork(call.number) && !children::comes_back(call) {
         return PASS;
     }
     let thread = thread::current();
@@ -178,7 +204,7 @@ fn has_left(before: usize, now: usize) -> bool {
 /// What the call changes, as far as it may be watched. Asked inside its section: after `disable` has waited for sections, nothing is announced.
 fn changes_of(call: &Registers) -> Changes {
     let mut changes = Changes::new(calls::own_mm());
-    let announced = fork::is_fork(call.number) && fork::is_announced();
+    let announced = children::is_fork(call.number) && fork::is_announced();
     let wanted = WATCHED.is_enabled() && !announced;
     if let Some(hull) = WATCHED.hull().filter(|_| wanted) {
         classify::classify(call.number, &call.arguments, hull, &mut changes);

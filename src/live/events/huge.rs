@@ -63,6 +63,14 @@ pub(super) fn of_remap(start: usize, old: usize, new: usize) -> (usize, usize) {
     size.map_or((old, new), |size| (round(old, size), round(new, size)))
 }
 
+/// How much a System V segment takes where it is attached. Nothing says what pages it has; huge ones lie at multiples of their
+/// size.
+pub(super) fn of_segment(start: usize, size: usize) -> usize {
+    let sizes = [1 << 30, SMALLEST];
+    let page = sizes.into_iter().find(|page| start % page == 0);
+    page.map_or(size, |page| round(size, page))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +89,7 @@ mod tests {
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(&file) as usize;
         assert_eq!(of_map(4096, 0, descriptor), 4096);
         assert_eq!(of_remap(SMALLEST, 4096, 8192), (4096, 8192));
+        assert_eq!(of_segment(3 << 20, 4096), 4096);
+        assert_eq!(of_segment(6 << 20, 4096), 2 << 20);
     }
 }

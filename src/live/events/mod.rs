@@ -2,11 +2,12 @@
 //!
 //! A call that `x86_64::gate` does not decide itself comes to `hook`. `classify` says what it is about to change (`changes`), of memory
 //! (`huge`, `segments`) and of files that are mapped (`files`). `current` tells callbacks which call they are called for. fork has ways
-//! of its own (`fork`).
+//! of its own (`fork`), and a child that comes back here (`children`).
 //!
 //! Nothing here allocates or waits before it calls a callback, but for fork.
 
 mod changes;
+mod children;
 pub(super) mod classify;
 pub(super) mod current;
 pub(super) mod files;

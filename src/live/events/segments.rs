@@ -1,8 +1,8 @@
 //! Segments of shared memory (System V): how much of the address space one takes.
 #![expect(unsafe_code, reason = "asks the kernel")]
 
-use super::changes::Changes;
-use super::has;
+use super::changes::{Changes, Hull};
+use super::{has, huge};
 use crate::abi::notifier::mmu_notifier_event::MMU_NOTIFY_UNMAP as UNMAP;
 use crate::live::look;
 use crate::sync::pages::PAGE;
@@ -28,33 +28,24 @@ fn segment_size(identifier: usize) -> Option<usize> {
     (result == 0).then_some(known.shm_segsz)
 }
 
-/// shmdt.
-pub(super) fn detach(start: usize, changes: &mut Changes) {
+/// shmdt takes away what lies where the segment would have it, if it were attached at `start`: also if its first pages are gone, or
+/// something else is mapped in the middle. Other files of which the same is true are told as well.
+pub(super) fn detach(start: usize, hull: Hull, changes: &mut Changes) {
     if start % PAGE != 0 {
         return;
     }
-    let mut segment: Option<look::Mapping> = None;
-    let known = look::each(start, usize::MAX, |mapping| {
-        let same = segment.map_or(mapping.start == start, |first| {
-            mapping.inode == first.inode && mapping.start - start == mapping.offset
-        });
-        if same {
-            segment = Some(look::Mapping {
-                end: mapping.end,
-                ..segment.unwrap_or(*mapping)
-            });
+    let (first, end) = (hull.0 as usize, (hull.1 as usize).saturating_add(1));
+    let known = look::each(start.max(first), end, |mapping| {
+        let in_place =
+            mapping.inode != 0 && mapping.start.checked_sub(start) == Some(mapping.offset);
+        if in_place {
+            changes.put(UNMAP, mapping.start, mapping.end);
         }
-        same
+        true
     });
-    match segment {
-        // The number of the segment is the inode of its file.
-        Some(found) => {
-            let size = segment_size(found.inode as usize).unwrap_or(0);
-            changes.add(UNMAP, start, size.max(found.end - start));
-        }
-        None if known => {}
+    if !known {
         // It could be any length.
-        None => changes.put(UNMAP, start, END),
+        changes.put(UNMAP, start, END);
     }
 }
 
@@ -67,7 +58,7 @@ pub(super) fn attach(identifier: usize, start: usize, flags: usize, changes: &mu
         start
     };
     match segment_size(identifier) {
-        Some(size) => changes.add(UNMAP, start, size),
+        Some(size) => changes.add(UNMAP, start, huge::of_segment(start, size)),
         None => changes.put(UNMAP, rounded, END),
     }
 }

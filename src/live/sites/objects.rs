@@ -48,26 +48,31 @@ pub(in crate::live) struct Object {
     pub functions: Vec<usize>,
 }
 
-/// All objects that are loaded now.
+/// All objects that are loaded now. Any but libc, the dynamic linker and the program may be gone a moment later.
 pub(in crate::live) fn loaded() -> Vec<Object> {
-    unsafe extern "C" fn add(
+    let mut objects = Vec::new();
+    each(|object| objects.push(object));
+    objects
+}
+
+/// Visits all objects that are loaded now. None of them is unloaded meanwhile: their code may be read.
+pub(in crate::live) fn each<F: FnMut(Object)>(mut visit: F) {
+    unsafe extern "C" fn call<F: FnMut(Object)>(
         info: *mut libc::dl_phdr_info,
         _size: usize,
-        objects: *mut c_void,
+        visit: *mut c_void,
     ) -> c_int {
-        // SAFETY: The linker's own description, valid during the call; and our vector.
-        unsafe { (*objects.cast::<Vec<Object>>()).push(describe(&*info)) };
+        // SAFETY: The linker's own description, valid during the call; and our function.
+        unsafe { (*visit.cast::<F>())(describe(&*info)) };
         0
     }
-    let mut objects: Vec<Object> = Vec::new();
     let walking = WALKING.lock();
-    // What the vector gives back is an event as any other: nothing that is called in one takes this lock.
+    // What is given back here is an event as any other: nothing that is called in one takes this lock.
     words::after_unlock();
-    // SAFETY: The callback gets our vector.
-    unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut objects).cast()) };
+    // SAFETY: The callback gets our function.
+    unsafe { libc::dl_iterate_phdr(Some(call::<F>), (&raw mut visit).cast()) };
     words::before_lock();
     drop(walking);
-    objects
 }
 
 unsafe fn describe(info: &libc::dl_phdr_info) -> Object {
@@ -155,7 +160,8 @@ impl Object {
             // SAFETY: Opened above. It stays.
             unsafe { libc::dlclose(handle) };
         }
-        !handle.is_null()
+        // It may have gone, and come again elsewhere.
+        !handle.is_null() && loaded().iter().any(|now| now.is_at(self.base))
     }
 }
 

@@ -162,8 +162,12 @@ impl Plan {
     }
 
     fn add_other(&self, object: &Object) {
+        // Only what stays is read.
+        if !object.pin() {
+            return;
+        }
         let sites = find::sites(object);
-        if sites.is_empty() || !object.pin() {
+        if sites.is_empty() {
             return;
         }
         let mut group = Group::default();
@@ -228,13 +232,14 @@ impl Plan {
     /// How many objects make memory system calls that no site covers. Looks through the code of all of them.
     pub(in crate::live) fn blind(&self) -> usize {
         let linker = linker();
-        let objects = objects::loaded();
         let covered = |object: &Object| {
             object.is_own() || self.others().any(|group| object.is_at(group.base))
         };
-        let others = objects
-            .iter()
-            .filter(|object| matches!(role(object, linker), Role::Other) && !covered(object));
-        others.filter(|object| find::has_calls(object)).count()
+        let mut blind = 0;
+        objects::each(|object| {
+            let other = matches!(role(&object, linker), Role::Other) && !covered(&object);
+            blind += usize::from(other && find::has_calls(&object));
+        });
+        blind
     }
 }

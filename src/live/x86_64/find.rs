@@ -255,12 +255,12 @@ pub(in crate::live) fn jump_at(place: usize) -> Option<Jump> {
     Some(Jump { place, target })
 }
 
-/// Does the object make memory system calls itself? Looks for the bytes only.
+/// Does the object, which is not unloaded meanwhile, make memory system calls itself? Looks for the bytes only.
 pub(in crate::live) fn has_calls(object: &Object) -> bool {
     /// Also what is not next to each other.
     const NEAR: usize = 24;
     object.code.iter().any(|code| {
-        // SAFETY: An object that was loaded a moment ago, and could be gone only by a dlclose() of another thread meanwhile.
+        // SAFETY: The caller's promise.
         #[expect(unsafe_code, reason = "reads code")]
         let text = unsafe { bytes(code) };
         text.windows(5).enumerate().any(|(at, place)| {

@@ -13,7 +13,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use super::slot;
-use crate::live::events::hook::{MASK, after_awaited, hook};
+use crate::live::events::hook::{AWAY, MASK, after_awaited, hook};
 use crate::live::net::SPREAD;
 use crate::mm::calls::CALLS;
 use crate::mm::{BLOCK_SHIFT, BLOCKS, MORE_BLOCKS, WATCHED, Watched};
@@ -55,8 +55,8 @@ enum Class {
     Other = 0,
     /// It changes the range that rdi and rsi give.
     Range = 1,
-    /// mprotect: as `Range`, but with PROT_GROWSDOWN, which begins elsewhere, as `Look`.
-    Protect = 2,
+    /// As `Range`, but as `Look` if the third argument has it reach further: PROT_GROWSDOWN of mprotect, MADV_REMOVE of madvise.
+    Third = 2,
     /// mmap: as `Range`, if MAP_FIXED is set; otherwise as `Look`, if there is a net.
     Map = 3,
     /// It takes a longer look.
@@ -65,7 +65,7 @@ enum Class {
     Ioctl = 5,
     /// fallocate: as `Look`, if the mode is one that takes something away.
     Fallocate = 6,
-    /// clone: as `Look`, unless the child shares the address space or begins on another stack, where nothing could return to.
+    /// clone: as `Look`, unless the child shares the address space.
     Clone = 7,
 }
 
@@ -74,11 +74,7 @@ const CLASSES: usize = 512;
 /// The class of each number. Higher numbers are `Other`.
 static CLASS: [u8; CLASSES] = {
     let mut class = [Class::Other as u8; CLASSES];
-    let ranges = [
-        libc::SYS_munmap,
-        libc::SYS_madvise,
-        libc::SYS_remap_file_pages,
-    ];
+    let ranges = [libc::SYS_munmap, libc::SYS_remap_file_pages];
     let looks = [
         libc::SYS_mremap,
         libc::SYS_brk,
@@ -100,8 +96,9 @@ static CLASS: [u8; CLASSES] = {
         class[looks[at] as usize] = Class::Look as u8;
         at += 1;
     }
-    class[libc::SYS_mprotect as usize] = Class::Protect as u8;
-    class[libc::SYS_pkey_mprotect as usize] = Class::Protect as u8;
+    class[libc::SYS_mprotect as usize] = Class::Third as u8;
+    class[libc::SYS_pkey_mprotect as usize] = Class::Third as u8;
+    class[libc::SYS_madvise as usize] = Class::Third as u8;
     class[libc::SYS_mmap as usize] = Class::Map as u8;
     class[libc::SYS_fallocate as usize] = Class::Fallocate as u8;
     class[libc::SYS_ioctl as usize] = Class::Ioctl as u8;
@@ -118,7 +115,7 @@ pub(in crate::live) fn is_known(number: usize) -> bool {
 
 /// Is it one that changes mappings, whatever its arguments are?
 pub(in crate::live) fn is_memory(number: usize) -> bool {
-    let ranges = [Class::Range as u8, Class::Protect as u8];
+    let ranges = [Class::Range as u8, Class::Third as u8];
     let class = CLASS.get(number);
     class.is_some_and(|class| ranges.contains(class) || number == libc::SYS_mremap as usize)
 }
@@ -208,14 +205,15 @@ global_asm!(
     // DW_CFA_val_expression of rip, 8 bytes: *(*(CFA - TO_SITE) + AFTER).
     ".cfi_escape 0x16, 0x10, 8, 0x0b, (-{to_site}) & 0xff, 0xff, 0x22, 0x06, 0x23, {after}, 0x06",
     "endbr64",
+    "10:",
     "cmp rax, {classes}",
-    "jae 9f",
+    "jae 36f",
     "lea r11, [rip + {class}]",
     "movzx r11d, byte ptr [r11 + rax]",
     "cmp r11d, {range}",
     "jb 9f",
     "je 2f",
-    "cmp r11d, {protect}",
+    "cmp r11d, {third}",
     "je 33f",
     "cmp r11d, {map}",
     "je 1f",
@@ -228,9 +226,14 @@ global_asm!(
     // clone
     "test edi, {clone_vm}",
     "jnz 9f",
-    "test rsi, rsi",
-    "jz 5f",
-    "jmp 9f",
+    "jmp 5f",
+    // For the kernel a number has 32 bits.
+    "36:",
+    "mov r11d, eax",
+    "cmp r11, rax",
+    "je 9f",
+    "mov eax, eax",
+    "jmp 10b",
     "4:",
     "cmp esi, {uffdio_move}",
     "je 5f",
@@ -245,7 +248,9 @@ global_asm!(
     "jmp 9b",
     "33:",
     "test edx, {grows_down}",
-    "jz 2f",
+    "jnz 5f",
+    "cmp edx, {remove}",
+    "jne 2f",
     "jmp 5f",
     // mmap that replaces nothing: what it maps may have to be put into the net.
     "35:",
@@ -465,8 +470,16 @@ global_asm!(
     "pop rbp",
     ".cfi_def_cfa rsp, {to_site}",
     ".cfi_restore rbp",
+    "test ecx, {away}",
+    "jnz 37f",
     "shr ecx, 1",
     "ret",
+    // A child with a stack of its own goes on behind the site, there.
+    "37:",
+    "mov rcx, qword ptr [rsp]",
+    "mov rcx, qword ptr [rcx + {after}]",
+    "mov rsp, qword ptr [rsp - 72]",
+    "notrack jmp rcx",
     ".cfi_endproc",
     ".size mmu_notifier_live_gate, . - mmu_notifier_live_gate",
     ".popsection",
@@ -478,10 +491,12 @@ global_asm!(
     to_site = const TO_SITE,
     after = const slot::AFTER,
     with_mask = const MASK,
+    away = const AWAY,
     set_mask = const libc::SYS_rt_sigprocmask,
     sig_setmask = const libc::SIG_SETMASK,
-    protect = const Class::Protect as u32,
+    third = const Class::Third as u32,
     grows_down = const crate::live::events::classify::PROT_GROWSDOWN,
+    remove = const libc::MADV_REMOVE,
     map = const Class::Map as u32,
     look = const Class::Look as u32,
     ioctl = const Class::Ioctl as u32,
