@@ -381,9 +381,9 @@ fn collect_cases() -> Places {
 
 /// Rules that the executable model decides: the random programs of `make test-model` compare the library with it.
 fn collect_model() -> BTreeSet<String> {
-    ids(&read(&root().join("c-tests/model/src/contract.rs")))
-        .into_iter()
-        .collect()
+    let sources = files("c-tests/model/src/contract", &[".rs"]);
+    let cited = |file: &PathBuf| ids(&read(&root().join(file)));
+    sources.iter().flat_map(cited).collect()
 }
 
 /// Every id that any file of the project cites.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The library as src/library.rs sees it: public headers only, everything a
+ * The library as src/library sees it: public headers only, everything a
  * function of plain numbers and pointers. Objects are filled with POISON
  * before they are used, and again when the contract says that the library has
  * done with them.
@@ -18,10 +18,10 @@
 #define SETS 64
 #define RANGES 64
 
-/* The order of src/contract.rs, enum Op. */
+/* The order of src/contract/ops.rs, enum Op. */
 enum { REL, CFY, CY, TY, CPTE, START, END, TLB, ALLOC, FREE, INV };
 
-/* What src/library.rs has for us. */
+/* What src/library/shim.rs has for us. */
 extern long mn_on_list(int op, size_t id, struct mm_struct *mm, unsigned long a, unsigned long b);
 extern long mn_on_range(int op, size_t id, struct mm_struct *mm, unsigned long start,
 			unsigned long end, unsigned int flags, int event, unsigned long owner,
