@@ -53,14 +53,19 @@ impl api::IntervalNotifier for Callback {
             "invalidate",
             true,
             |py| (range_object(py, &self.mm, range)?, cur_seq).into_pyobject(py),
-            |answer| {
-                if answer.is_none() {
-                    Ok(None)
-                } else {
-                    answer.is_truthy().map(Some)
-                }
-            },
+            agreed,
         )
+    }
+}
+
+/// What `invalidate` answered. The coroutine of an `async def` must not count as agreement, as any object would.
+fn agreed(answer: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+    if answer.is_none() {
+        return Ok(None);
+    }
+    match answer.extract::<bool>() {
+        Ok(agreed) => Ok(Some(agreed)),
+        Err(_) => Ok(Some(answer.extract::<i64>()? != 0)),
     }
 }
 

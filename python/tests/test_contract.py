@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What each call does, by the rules of docs/spec/SPEC.md."""
 
+import copy
 import errno
+import pickle
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -244,6 +247,57 @@ def test_rg_2_secondary_tlbs_exclude_range_ops() -> None:
         mm.register(both)
     assert (raised.value.rule, raised.value.errno) == ("RG-2", errno.EINVAL)
     assert not both.registered
+
+
+def test_exceptions_are_pickled_and_copied_whole() -> None:
+    with pytest.raises(mn.MisuseError) as caught:
+        mn.IntervalNotifier().read_begin()
+    error = caught.value
+    error.add_note("a note")
+    warning = mn.MisuseWarning("text", "RS-5", "function", "invalidate", 11)
+    for one in (error, warning):
+        for again in (pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one)):
+            assert type(again) is type(one)
+            assert (str(again), vars(again)) == (str(one), vars(one))
+    assert (error.rule, error.function) == ("RB-1", "mmu_interval_read_begin")
+
+
+class Odd(mn.IntervalNotifier):
+    """Answers something."""
+
+    answer: object = None
+
+    def invalidate(self, range: mn.Range, cur_seq: int) -> bool | None:
+        self.set_seq(cur_seq)
+        return self.answer  # type: ignore[return-value]
+
+
+def test_invalidate_answers_a_bool_or_none() -> None:
+    class Later(mn.IntervalNotifier):
+        async def invalidate(self, range: mn.Range, cur_seq: int) -> bool:  # type: ignore[override]
+            raise AssertionError("never runs")
+
+    mm = mn.Mm()
+    odd = mm.insert(Odd(), 0x1000, 0x1000)
+
+    def refused() -> bool:
+        try:
+            with mm.read_lock(), mm.invalidate(0x1000, 0x2000, blockable=False):
+                return False
+        except mn.BlockingError:
+            return True
+
+    for odd.answer, wanted in ((None, False), (True, False), (1, False), (False, True), (0, True)):
+        assert refused() == wanted
+    for odd.answer in ("yes", [], 1.5):
+        with pytest.raises(TypeError, match="integer") as caught:
+            refused()
+        assert caught.value.__notes__ == ["in the callback invalidate"]
+    odd.remove()
+    with mm.insert(Later(), 0x1000, 0x1000), pytest.raises(TypeError, match="coroutine"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        refused()
+    assert mm.active == 0
 
 
 def test_dv_9_twice() -> None:

@@ -249,6 +249,29 @@ def test_what_is_compressed_is_refused(tmp_path: Path, pack: Callable[[bytes], b
         mn.replay(trace)
 
 
+def test_a_byte_order_mark_and_ends_of_lines_do_not_matter(tmp_path: Path) -> None:
+    text = HEAD + MAP + UNMAP + EXIT
+    wanted = mn.replay(write(tmp_path, text))
+    assert (wanted.lines, wanted.execs, wanted.unread) == (4, 1, [])
+    for encoding, newline in (("utf-8-sig", "\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r\n")):
+        trace = tmp_path / "trace"
+        trace.write_text(text, encoding, newline=newline)
+        result = mn.replay(trace)
+        assert (result.lines, result.execs, result.unread, result.events) == (4, 1, [], wanted.events)
+
+
+def test_a_folder_is_no_trace(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        mn.replay(tmp_path)
+
+
+def test_utf_16_is_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text(HEAD + MAP, "utf-16")
+    with pytest.raises(ValueError, match="is in UTF-16: convert it with"):
+        mn.replay(trace)
+
+
 def test_a_file_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", write(tmp_path, "root:x:0\n\x1b[2Jhello\n")]) == 1
     said = capsys.readouterr()

@@ -6,6 +6,9 @@ use std::io::{self, BufRead};
 /// A longer line is cut here; the rest of it is dropped. No line of strace comes near.
 const LONGEST: usize = 1 << 20;
 
+/// What editors put before the first line of a file in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Lines, one after the other, and some that are still to come.
 #[derive(Debug)]
 pub(super) struct Lines<R> {
@@ -52,6 +55,15 @@ impl<R: BufRead> Lines<R> {
     }
 
     fn read(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
+        let is_first = self.bytes == 0;
+        let any = self.read_one(line)?;
+        if is_first && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
+        Ok(any)
+    }
+
+    fn read_one(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
         line.clear();
         let mut any = false;
         loop {
@@ -94,6 +106,26 @@ mod tests {
         }
         assert!(!lines.next(&mut line).expect("readable"));
         assert_eq!((lines.number, lines.bytes), (3, 10));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        for text in [&b"\xef\xbb\xbfone\n\xef\xbb\xbftwo"[..], b"\xef\xbb\xbf"] {
+            let mut lines = Lines::new(io::BufReader::with_capacity(1, text));
+            let mut line = Vec::new();
+            assert!(lines.next(&mut line).expect("readable"));
+            assert_eq!(line, if text.len() > 3 { &b"one"[..] } else { b"" });
+            assert_eq!(lines.next(&mut line).expect("readable"), text.len() > 3);
+            assert_eq!(
+                line,
+                if text.len() > 3 {
+                    &b"\xef\xbb\xbftwo"[..]
+                } else {
+                    b""
+                }
+            );
+            assert_eq!(lines.bytes, text.len() as u64);
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 __all__ = ["BlockingError", "MisuseError", "MisuseWarning"]
 
 
@@ -30,6 +32,11 @@ class _Misuse(Exception):
         self.function = function
         self.callback = callback
         self.errno = errno
+        self._arguments = (message, rule, function, callback, errno)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str, str | None, int], dict[str, object]]:
+        # The default takes args, which is the whole text: an exception that cannot be unpickled hangs a multiprocessing.Pool.
+        return type(self), self._arguments, vars(self)
 
 
 class MisuseError(_Misuse, RuntimeError):

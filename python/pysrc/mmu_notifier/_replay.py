@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import runpy
@@ -20,6 +21,9 @@ __all__ = ["Difference", "Process", "Replayed", "Watch", "replay"]
 
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd", b"BZh": "bunzip2"}
 """How compressed files begin, and what unpacks them."""
+
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""How files in UTF-16 begin, which shells of Windows make of a program's output."""
 
 # Lines between two looks at the progress.
 _LINES = 20_000
@@ -241,12 +245,12 @@ def replay(
 
     Copies of ``/proc/PID/maps`` beside the trace (``FILE.maps``, see :func:`mmu_notifier.record`) are taken into account.
 
-    Raises OSError if the file cannot be read, ValueError if it is compressed, and what ``attach`` or a callback raises.
+    Raises OSError if the file cannot be read, ValueError if it is compressed or in UTF-16, and what ``attach`` or a callback raises.
     """
     result = Replayed(os.fspath(file))
     audience = _Audience(result, list(intervals), pid, attach, every)
     snapshots = list(_snapshots(Path(f"{os.fspath(file)}.maps")))
-    _refuse_compressed(file)
+    _refuse_encoded(file)
     core = Replay(os.fspath(file), audience, every=every, keep=keep, snapshots=snapshots)
     begin = time.perf_counter()
     while core.advance(_LINES):
@@ -259,8 +263,10 @@ def replay(
     return result
 
 
-def _refuse_compressed(file: str | os.PathLike[str]) -> None:
+def _refuse_encoded(file: str | os.PathLike[str]) -> None:
     """Also says which file it is that cannot be opened."""
+    if os.path.isdir(file):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(file))
     if not os.path.isfile(file):
         # A pipe must not be read from, nor opened twice.
         os.stat(file)
@@ -270,6 +276,8 @@ def _refuse_compressed(file: str | os.PathLike[str]) -> None:
     for magic, unpack in _COMPRESSED.items():
         if begin.startswith(magic):
             raise ValueError(f"{os.fspath(file)} is compressed: unpack it with {unpack}")
+    if begin.startswith(_UTF_16):
+        raise ValueError(f"{os.fspath(file)} is in UTF-16: convert it with iconv -f UTF-16 -t UTF-8")
 
 
 def _take(result: Replayed, core: Replay, keep: bool) -> None:
@@ -291,7 +299,7 @@ def _take(result: Replayed, core: Replay, keep: bool) -> None:
 def _snapshots(path: Path) -> Iterable[tuple[int, bool, str]]:
     if not path.is_file():
         return
-    with open(path, encoding="utf-8") as lines:
+    with open(path, encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)
