@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Reads BTF, the description of a kernel's types that the kernel itself offers in /sys/kernel/btf/vmlinux, or that an ELF
-file has in a section .BTF. Prints facts as abi-check/facts does (BTF has no alignments: `-`), and of functions
+file has in a section .BTF. Prints facts as crates/facts does (BTF has no alignments: `-`), and of functions
 `SOURCE function NAME TYPE`.
 
 Usage: btf.py FILE SOURCE

@@ -6,7 +6,7 @@ every other one is a failure, and so is, with --all, a row that nothing needs.
 Usage: compare.py [--all] TABLE OURS ORIGIN=FOUND...
 
 OURS holds the facts of the core and of our headers; each FOUND those of kernels, and ORIGIN says where they come from. A fact
-is a line as abi-check/facts, btf.py and prototypes.py print it. What an origin does not speak of (alignments, constants,
+is a line as crates/facts, btf.py and prototypes.py print it. What an origin does not speak of (alignments, constants,
 functions) is not compared with it.
 """
 import collections

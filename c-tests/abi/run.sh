@@ -16,7 +16,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 here=c-tests/abi
-out=$PWD/build/abi-check
+out=$PWD/build/abi
 mkdir -p "$out"
 export CARGO_TARGET_DIR=$out
 export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/stage/lib/pkgconfig}
@@ -100,9 +100,9 @@ for kernel in "${bindgen[@]}"; do
 	MMU_NOTIFIER_KERNELS+=$kernel$'\t'${kernel_flags[$kernel]}$'\n'
 done
 export MMU_NOTIFIER_KERNELS
-(cd abi-check && cargo run --locked -q -p facts) >"$out/facts.txt" 2>"$out/facts.log" || {
+(cd c-tests/abi/crates && cargo run --locked -q -p facts) >"$out/facts.txt" 2>"$out/facts.log" || {
 	tail -n 40 "$out/facts.log"
-	stop "abi-check/facts"
+	stop "c-tests/abi/crates/facts"
 }
 grep '^core ' "$out/facts.txt" >"$out/ours.txt"
 grep -v '^core ' "$out/facts.txt" >"$out/bindgen.txt"
@@ -187,7 +187,7 @@ done
 minor=$(rustc --version | sed -E 's/^rustc 1\.([0-9]+).*/\1/')
 if [ "$minor" -lt 88 ]; then
 	skip "ctest: wants Rust 1.88, here is $(rustc --version)"
-elif MMU_NOTIFIER_CFLAGS=$cflags CC=${CC:-cc} bash -c 'cd abi-check && cargo build --locked -q -p headers' >"$out/headers.log" 2>&1; then
+elif MMU_NOTIFIER_CFLAGS=$cflags CC=${CC:-cc} bash -c 'cd c-tests/abi/crates && cargo build --locked -q -p headers' >"$out/headers.log" 2>&1; then
 	"$out/debug/headers" >"$out/ctest.txt" 2>&1 || true
 	grep -E '^(bad|headers|size of|rust)' "$out/ctest.txt" | grep -B 1 -E '^(bad|size of|rust)' | sed 's/^bad/DIFFERENT/'
 	bad=$(grep -cE '^(bad|size of)' "$out/ctest.txt")

@@ -56,12 +56,12 @@ fn bindgen(flags: &[&str]) -> String {
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=../../src/abi");
+    println!("cargo::rerun-if-changed=../../../../src/abi");
     println!("cargo::rerun-if-env-changed=MMU_NOTIFIER_KERNELS");
     println!("cargo::rerun-if-env-changed=LIBCLANG_PATH");
 
     let mut text = String::from("static CORE: &[Facts] = &[");
-    for path in fs::read_dir("../../src/abi").expect("src/abi") {
+    for path in fs::read_dir("../../../../src/abi").expect("src/abi") {
         let path = path.expect("src/abi").path();
         let module = path.file_stem().expect("a file").to_string_lossy();
         if module == "mod" {
