@@ -57,7 +57,7 @@ static LIST_HEAD(used_list);
 static DEFINE_SPINLOCK(used_lock);
 void use(void *pointer)
 {
-	u64 number = PAGE_SIZE + ~PAGE_MASK + PAGE_SHIFT;
+	u64 number = PAGE_SIZE + ~PAGE_MASK + PAGE_SHIFT + ULONG_MAX;
 
 	spin_lock(&used_lock);
 	if (list_empty(&used_list) && current->mm && IS_ERR(pointer))

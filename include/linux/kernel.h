@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * <linux/kernel.h>: might_sleep(), and the headers that a driver expects to
- * come along.  The system's own <linux/kernel.h> comes with it.
+ * <linux/kernel.h>: might_sleep(), ULONG_MAX, and the headers that a driver
+ * expects to come along.  The system's own <linux/kernel.h> comes with it.
  *
  * Guard: MMU_NOTIFIER_LINUX_KERNEL_H.  Define it first to bring your own.
  *
@@ -18,6 +18,8 @@
 
 #ifndef MMU_NOTIFIER_LINUX_KERNEL_H
 #define MMU_NOTIFIER_LINUX_KERNEL_H
+
+#include <limits.h>
 
 #include <linux/compiler.h>
 #include <linux/container_of.h>
