@@ -35,14 +35,21 @@ VERSION   := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"
 # The number of the binary interface, in the SONAME: it changes only when the interface breaks.
 SOVERSION := 0
 
-PREFIX     ?= /usr/local
-prefix     ?= $(PREFIX)
+# `PREFIX=` alone is no prefix, not the root directory.
+prefix     ?= $(or $(PREFIX),/usr/local)
 exec_prefix ?= $(prefix)
 bindir     ?= $(exec_prefix)/bin
 libdir     ?= $(exec_prefix)/lib
 includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
 docdir     ?= $(prefix)/share/doc/mmu_notifier
+
+# A name with blanks would be taken for several; a relative one would be wrong in the pkg-config files.
+DIRECTORIES := prefix exec_prefix bindir libdir includedir mandir docdir
+$(foreach name,CURDIR DESTDIR $(DIRECTORIES),\
+	$(if $(filter-out 0 1,$(words $($(name)))),$(error $(name) must not have blanks: "$($(name))")))
+$(foreach name,$(DIRECTORIES),\
+	$(if $(filter /%,$($(name))),,$(error $(name) must be an absolute path: "$($(name))")))
 
 # The kernel whose interface mmu_notifier.pc offers; nothing: the headers' default, 6.6.
 KERNEL  ?=

@@ -112,6 +112,11 @@ variant() { # a pkg-config file for each kernel's interface
 	done
 	! pkg-config --cflags mmu_notifier | grep -q MMU_NOTIFIER_KERNEL
 }
+odd_directories() { # an empty PREFIX is the default; what would go elsewhere is refused
+	make -s install DESTDIR="$work/empty" PREFIX= && [ -e "$work/empty/usr/local/lib/libmmu_notifier.a" ] &&
+		[ "$(ls "$work/empty")" = usr ] &&
+		! make -s install PREFIX=relative && ! make -s uninstall DESTDIR="$work/a b" && [ ! -e relative ]
+}
 default_kernel() {
 	make -s install DESTDIR="$work/kernel" PREFIX=/usr KERNEL=6.12 &&
 		grep -q '^Cflags:.*-DMMU_NOTIFIER_KERNEL=0x060c00' "$work/kernel/usr/lib/pkgconfig/mmu_notifier.pc"
@@ -135,6 +140,7 @@ check "the static library demands only what it uses" demands_of_archive
 check "the headers declare what is exported" exports_are_declared
 check "hardening" hardened
 check "make install DESTDIR= PREFIX= libdir=" destdir_install
+check "make install with odd directories" odd_directories
 check "pkg-config for each kernel" variant
 check "make install KERNEL=6.12" default_kernel
 check "make uninstall" uninstall_is_exact
