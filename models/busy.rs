@@ -223,7 +223,7 @@ impl Space {
         // SAFETY: Valid during the call.
         let range = unsafe { Range::new(&raw const object) };
         // SAFETY: Inserted notifiers are valid.
-        unsafe { self.intervals.start(&range) }.is_ok()
+        unsafe { self.intervals.start(range) }.is_ok()
     }
 
     /// A pair that changes the page of `[start, end)`. False: refused.
@@ -483,7 +483,7 @@ fn released() {
     // SAFETY: Valid until its end; inserted notifiers are valid.
     unsafe {
         let range = Range::new(&raw const everything);
-        space.intervals.release(&range).expect("no misuse");
+        space.intervals.release(range).expect("no misuse");
     }
     join([producer, remover]);
     space.idle();

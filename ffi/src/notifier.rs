@@ -52,6 +52,18 @@ pub unsafe extern "C" fn mmu_interval_read_begin(
     interval_sub: *mut mmu_interval_notifier,
 ) -> c_ulong {
     // SAFETY: The caller keeps the contract.
+    match unsafe { core_mm::read_begin_at_rest(interval_sub) } {
+        Some(seq) => seq,
+        // SAFETY: As above.
+        None => unsafe { read_begin_later(interval_sub) },
+    }
+}
+
+// A function of its own, so that the other one needs no stack.
+#[cold]
+#[inline(never)]
+unsafe fn read_begin_later(interval_sub: *mut mmu_interval_notifier) -> c_ulong {
+    // SAFETY: The caller keeps the contract.
     unsafe { core_mm::read_begin(interval_sub) }.into_c()
 }
 

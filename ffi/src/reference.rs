@@ -11,6 +11,7 @@ use ::mmu_notifier::abi::notifier::{
 use ::mmu_notifier::dispatch::REFERENCE;
 use ::mmu_notifier::mm as core_mm;
 use ::mmu_notifier::mm::{Request, Subscribed};
+use ::mmu_notifier::report::{Error, Result};
 
 use crate::convert::IntoC;
 
@@ -137,12 +138,15 @@ unsafe fn start_other(range: *mut mmu_notifier_range) -> c_int {
 
 #[inline(never)]
 fn start(range: Subscribed<'_>) -> c_int {
-    range.start().into_c()
+    range.start().unwrap_or_else(fail)
 }
 
 #[inline(never)]
 fn start_plain(range: Subscribed<'_>) -> c_int {
-    range.start_plain().unwrap_or_else(|| start(range))
+    // SAFETY: The range is as it was given to us.
+    range
+        .start_plain()
+        .unwrap_or_else(|| unsafe { start_other(range.object()) })
 }
 
 /// Behind mmu_notifier_invalidate_range_end(). Rules: RE-1 to RE-7, DV-8.
@@ -166,12 +170,22 @@ unsafe fn end_other(range: *mut mmu_notifier_range) {
 
 #[inline(never)]
 fn end(range: Subscribed<'_>) {
-    range.end().into_c();
+    if let Err(error) = range.end() {
+        fail(error);
+    }
 }
 
 #[inline(never)]
 fn end_plain(range: Subscribed<'_>) {
     if !range.end_plain() {
-        end(range);
+        // SAFETY: The range is as it was given to us.
+        unsafe { end_other(range.object()) };
     }
+}
+
+/// What a function returns that failed in the middle of what happens all the time.
+#[cold]
+#[inline(never)]
+fn fail<E: Into<Error>>(error: E) -> c_int {
+    Result::<c_int>::Err(error.into()).into_c()
 }

@@ -4,6 +4,7 @@ use core::ffi::{c_ulong, c_void};
 use core::ptr::{self, NonNull};
 
 use super::{Abi, Range, V5_14, V7_1};
+use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_interval_notifier as Sub, mmu_interval_notifier_ops};
 use crate::abi::types::llist_node;
 use crate::abi::versions::{
@@ -68,35 +69,41 @@ impl Ops {
 #[derive(Clone, Copy, Debug)]
 pub struct NoSuchOp;
 
-/// One walk over the interval notifiers of a range. What the starts of a two-pass notifier leave to be done is queued, and
-/// done by [`Pass::finish`].
-#[derive(Debug)]
-pub struct Pass<'a> {
-    range: &'a Range,
+/// What one walk tells the interval notifiers of a range. Small, and passed by value: so it stays in registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    range: Range,
     seq: c_ulong,
+}
+
+/// What the starts of two-pass notifiers leave to be done, in their order.
+#[derive(Debug)]
+pub struct Finishes {
     first: *mut mmu_interval_notifier_finish,
     last: *mut mmu_interval_notifier_finish,
 }
 
-impl<'a> Pass<'a> {
+impl Pass {
     /// A walk for `range`, with the sequence number of the busy period.
-    pub fn new(range: &'a Range, seq: c_ulong) -> Self {
-        Self {
-            range,
-            seq,
-            first: ptr::null_mut(),
-            last: ptr::null_mut(),
-        }
+    #[inline]
+    pub fn new(range: Range, seq: c_ulong) -> Self {
+        Self { range, seq }
+    }
+
+    /// The address space.
+    #[inline]
+    pub fn mm(self) -> *mut mm_struct {
+        self.range.mm()
     }
 
     /// First and last byte of the range.
     #[inline]
-    pub fn bounds(&self) -> (c_ulong, c_ulong) {
-        (self.range.start(), self.range.end().wrapping_sub(1))
+    pub fn bounds(self) -> (c_ulong, c_ulong) {
+        self.range.bounds()
     }
 
     /// May callbacks sleep? Then none of them may refuse.
-    pub fn may_sleep(&self) -> bool {
+    pub fn may_sleep(self) -> bool {
         self.range.is_blockable()
     }
 
@@ -110,7 +117,7 @@ impl<'a> Pass<'a> {
     // SPEC: RS-2
     #[inline(always)]
     pub unsafe fn call_plain(
-        &self,
+        self,
         sub: *mut Sub,
         table: NonNull<mmu_interval_notifier_ops>,
     ) -> Result<bool, NoSuchOp> {
@@ -121,7 +128,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Calls `invalidate`, or `invalidate_start` where there is one. Returns its answer.
+    /// Calls `invalidate`, or `invalidate_start` where there is one; what that leaves to be done goes to `finishes`. Returns its answer.
     ///
     /// # Errors
     /// There is no op to call.
@@ -130,13 +137,18 @@ impl<'a> Pass<'a> {
     /// `sub` is valid, and its ops are `ops`.
     // SPEC: RS-2 2.2
     #[inline(always)]
-    pub unsafe fn call(&mut self, sub: *mut Sub, ops: Ops) -> Result<bool, NoSuchOp> {
+    pub unsafe fn call(
+        self,
+        sub: *mut Sub,
+        ops: Ops,
+        finishes: &mut Finishes,
+    ) -> Result<bool, NoSuchOp> {
         // SAFETY: The caller's promise.
         unsafe {
             let (abi, ops) = (ops.abi(), ops.table(sub));
             match abi {
                 V5_14 => self.call_5_14(sub, &*ops.cast()),
-                V7_1 => self.call_7_1(sub, &*ops.cast()),
+                V7_1 => self.call_7_1(sub, &*ops.cast(), finishes),
                 _ => {
                     let op = (*ops).invalidate.ok_or(NoSuchOp)?;
                     Ok(op(sub, self.range.current(), self.seq))
@@ -147,7 +159,7 @@ impl<'a> Pass<'a> {
 
     #[cold]
     unsafe fn call_5_14(
-        &self,
+        self,
         sub: *mut Sub,
         ops: &mmu_interval_notifier_ops_5_14,
     ) -> Result<bool, NoSuchOp> {
@@ -159,9 +171,10 @@ impl<'a> Pass<'a> {
 
     #[cold]
     unsafe fn call_7_1(
-        &mut self,
+        self,
         sub: *mut Sub,
         ops: &mmu_interval_notifier_ops_7_1,
+        finishes: &mut Finishes,
     ) -> Result<bool, NoSuchOp> {
         let Some(start) = ops.invalidate_start else {
             let op = ops.invalidate.ok_or(NoSuchOp)?;
@@ -173,12 +186,26 @@ impl<'a> Pass<'a> {
         let answer = unsafe { start(sub, self.range.current(), self.seq, &raw mut finish) };
         if answer && !finish.is_null() {
             // SAFETY: The driver gives us the object until its finish is called.
-            unsafe { self.queue(sub, finish) };
+            unsafe { finishes.add(sub, finish) };
         }
         Ok(answer)
     }
+}
 
-    unsafe fn queue(&mut self, sub: *mut Sub, finish: *mut mmu_interval_notifier_finish) {
+impl Finishes {
+    /// Nothing is left.
+    pub const NONE: Self = Self {
+        first: ptr::null_mut(),
+        last: ptr::null_mut(),
+    };
+
+    /// Is anything left?
+    #[inline]
+    pub fn any(&self) -> bool {
+        !self.first.is_null()
+    }
+
+    unsafe fn add(&mut self, sub: *mut Sub, finish: *mut mmu_interval_notifier_finish) {
         // SAFETY: The caller passes an object that is ours until its finish is called; queued ones are too.
         unsafe {
             (*finish).notifier = sub;
@@ -192,7 +219,7 @@ impl<'a> Pass<'a> {
         self.last = finish;
     }
 
-    /// Calls `invalidate_finish` of all that was queued, in the order of the starts.
+    /// Calls `invalidate_finish` of all, in the order of the starts.
     ///
     /// # Errors
     /// There is no op to call; the others have been called.
@@ -200,7 +227,9 @@ impl<'a> Pass<'a> {
     /// # Safety
     /// The notifiers that were called are valid.
     // SPEC: 2.2
-    pub unsafe fn finish(self) -> Result<(), NoSuchOp> {
+    #[cold]
+    #[inline(never)]
+    pub unsafe fn call(self) -> Result<(), NoSuchOp> {
         const { assert!(core::mem::offset_of!(mmu_interval_notifier_finish, link) == 0) };
         let mut result = Ok(());
         let mut finish = self.first;

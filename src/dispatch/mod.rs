@@ -19,7 +19,7 @@
 mod interval;
 mod notifier;
 
-pub use interval::{NoSuchOp, Ops, Pass, has_finish_for_start};
+pub use interval::{Finishes, NoSuchOp, Ops, Pass, has_finish_for_start};
 pub use notifier::{NotifierOps, range_end, range_start};
 
 use core::ffi::c_ulong;
@@ -174,6 +174,12 @@ impl Range {
     #[inline]
     pub fn end(&self) -> c_ulong {
         self.range().end
+    }
+
+    /// First and last byte.
+    #[inline]
+    pub fn bounds(&self) -> (c_ulong, c_ulong) {
+        (self.start(), self.end().wrapping_sub(1))
     }
 
     /// May callbacks sleep?

@@ -158,7 +158,8 @@ impl Node {
 }
 
 /// One bit for each of `words` that is as wanted.
-#[inline]
+#[cold]
+#[inline(never)]
 fn mask(words: &[AtomicU64; FANOUT], is_wanted: impl Fn(u64) -> bool) -> u32 {
     let bits = (0..).zip(words);
     bits.fold(0, |mask, (bit, word)| {

@@ -250,6 +250,25 @@ impl Intervals {
         waiting.filter(reaches).chain(found).min()
     }
 
+    /// As [`Intervals::read_begin`], if no busy period that concerns `sub` lasts.
+    ///
+    /// # Errors
+    /// One may last: until the present sequence number is not this one.
+    ///
+    /// # Safety
+    /// `sub` is a member.
+    // SPEC: RB-2 MO-2
+    #[inline(always)]
+    pub unsafe fn read_begin_at_rest(&self, sub: *mut Sub) -> core::result::Result<c_ulong, u64> {
+        // SAFETY: The caller's promise.
+        // ORDERING: Acquire pairs with the Release fence in `start`: a callback's number brings its range's step along.
+        let seq = unsafe { seq_of(sub) }.load(Ordering::Acquire);
+        if self.word().may_be(seq) {
+            return Err(seq);
+        }
+        Ok(seq)
+    }
+
     /// Begins a read of what `sub` covers. Sleeps while a busy period that concerns it lasts.
     ///
     /// # Errors
@@ -258,19 +277,15 @@ impl Intervals {
     /// # Safety
     /// `sub` is a member.
     // SPEC: RB-2 RB-3 RB-4 RB-5 MO-2
-    #[inline]
     pub unsafe fn read_begin(&self, sub: *mut Sub, mm: *const c_void) -> Result<c_ulong> {
         // SAFETY: The caller's promise.
-        // ORDERING: Acquire pairs with the Release fence in `start`: a callback's number brings its range's step along.
-        let seq = unsafe { seq_of(sub) }.load(Ordering::Acquire);
-        if self.word().may_be(seq) {
-            self.wait_for_another(seq, mm)?;
+        match unsafe { self.read_begin_at_rest(sub) } {
+            Ok(seq) => Ok(seq),
+            Err(seq) => self.wait_for_another(seq, mm).map(|()| seq),
         }
-        Ok(seq)
     }
 
     /// Sleeps while `seq` is the present sequence number.
-    #[cold]
     fn wait_for_another(&self, seq: u64, mm: *const c_void) -> Result<()> {
         let mut state = self.state.lock();
         if self.seq(self.word()) == seq {

@@ -53,6 +53,7 @@ mod ranges;
 mod word;
 
 pub use membership::Insert;
+pub use ranges::{NotStarted, Refusal};
 
 use core::mem::offset_of;
 use core::ptr;

@@ -8,11 +8,11 @@ use super::{
     sub_of_node, word,
 };
 use crate::abi::notifier::mmu_interval_notifier as Sub;
-use crate::dispatch::{NoSuchOp, Ops, Pass, Range};
+use crate::dispatch::{Finishes, NoSuchOp, Ops, Pass, Range};
 use crate::index::{self, Changed, Run, Version};
-use crate::report::{DV_8, Error, II_10, II_10_FINISH, RL_1, RS_5, Result, Rule};
+use crate::report::{DV_8, Error, II_10, II_10_FINISH, RL_1, RS_5};
 use crate::sync::{Ordering, fence::fence};
-use crate::thread::{self, Callbacks, Frame, Kind, Record};
+use crate::thread::{self, Callbacks, Frame, Kind};
 
 const INVALIDATE: &CStr = c"invalidate";
 static CALLBACKS: Callbacks = Callbacks::new(Kind::Interval, INVALIDATE);
@@ -20,19 +20,82 @@ const FUNCTION_OF_START: &CStr = c"mmu_notifier_invalidate_range_start";
 const FUNCTION_OF_END: &CStr = c"mmu_notifier_invalidate_range_end";
 const FUNCTION_OF_RELEASE: &CStr = c"mmput";
 
+/// Why a range was not started. Two words, which a call returns in registers, where an [`Error`] is many.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal {
+    /// A notifier refused a range that is not blockable.
+    Again,
+    /// A notifier has no `invalidate`.
+    NoInvalidate(*mut Sub),
+    /// A notifier has no `invalidate_finish`.
+    NoFinish,
+}
+
+// SPEC: RS-4 II-10
+impl From<Refusal> for Error {
+    #[cold]
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Again => Self::Errno(libc::EAGAIN),
+            Refusal::NoInvalidate(sub) => {
+                II_10.broken_by(FUNCTION_OF_START).about(sub.cast()).into()
+            }
+            Refusal::NoFinish => II_10_FINISH.broken_by(FUNCTION_OF_START).into(),
+        }
+    }
+}
+
+/// No range is counted in that could be ended.
+#[derive(Clone, Copy, Debug)]
+pub struct NotStarted;
+
+// SPEC: DV-8
+impl From<NotStarted> for Error {
+    #[cold]
+    fn from(_: NotStarted) -> Self {
+        DV_8.broken_by(FUNCTION_OF_END).into()
+    }
+}
+
 impl Intervals {
     /// Counts `range` in and calls each interval notifier that it touches.
     ///
     /// # Errors
-    /// EAGAIN: one refused a non-blockable range, which is counted out again.
+    /// One refused a non-blockable range, or misuse of `ops`: the range is counted out again.
     ///
     /// # Safety
     /// Every notifier that was inserted is valid.
     // SPEC: RS-1 RS-4 RS-5
-    #[inline]
-    pub unsafe fn start(&self, range: &Range) -> Result<()> {
-        // SAFETY: The caller's promise.
-        unsafe { self.start_with(range, FUNCTION_OF_START) }
+    #[inline(always)]
+    pub unsafe fn start(&self, range: Range) -> Result<(), Refusal> {
+        let (start, last) = range.bounds();
+        match self.count_in(start, last) {
+            CountedIn::Missing => {
+                thread::current().range_started(self.key());
+                Ok(())
+            }
+            CountedIn::Touching(first, seq) => {
+                thread::current().range_started(self.key());
+                // SAFETY: The caller's promise; counted in.
+                unsafe { self.call::<false>(range, seq, first) }
+            }
+            // SAFETY: The caller's promise.
+            CountedIn::Unsure { counted } => unsafe { self.start_locked(range, counted) },
+        }
+    }
+
+    /// As [`Intervals::start`], with the lock; `counted` says that the range is counted already.
+    #[cold]
+    #[inline(never)]
+    unsafe fn start_locked(&self, range: Range, counted: bool) -> Result<(), Refusal> {
+        let (start, last) = range.bounds();
+        let (first, seq) = self.count_in_locked(start, last, counted);
+        thread::current().range_started(self.key());
+        match first {
+            None => Ok(()),
+            // SAFETY: The caller's promise; counted in.
+            Some(first) => unsafe { self.call::<false>(range, seq, first) },
+        }
     }
 
     /// Counts in a range of no bytes, for who does not know yet what it will change: inserts from now on make their readers wait
@@ -55,9 +118,14 @@ impl Intervals {
     /// # Safety
     /// As `start`.
     // SPEC: RL-1
-    pub unsafe fn release(&self, range: &Range) -> Result<()> {
-        // SAFETY: The caller's promise.
-        unsafe { self.start_with(range, FUNCTION_OF_RELEASE) }?;
+    pub unsafe fn release(&self, range: Range) -> Result<(), Refusal> {
+        let (start, last) = range.bounds();
+        let (first, seq) = self.count_in_locked(start, last, false);
+        thread::current().range_started(self.key());
+        if let Some(first) = first {
+            // SAFETY: The caller's promise; counted in.
+            unsafe { self.call::<true>(range, seq, first) }?;
+        }
         self.end_own();
         Ok(())
     }
@@ -86,8 +154,8 @@ impl Intervals {
     /// # Errors
     /// DV-8: no range is counted in; nothing is changed.
     // SPEC: RE-2 RE-3 RE-5 RE-6 DV-8 MO-3
-    #[inline]
-    pub fn end(&self) -> Result<()> {
+    #[inline(always)]
+    pub fn end(&self) -> Result<(), NotStarted> {
         let mut old = self.word();
         while let Some(new) = ended(old) {
             if self.try_step(old, new) {
@@ -100,12 +168,13 @@ impl Intervals {
     }
 
     #[cold]
-    fn end_locked(&self) -> Result<()> {
+    #[inline(never)]
+    fn end_locked(&self) -> Result<(), NotStarted> {
         let mut state = self.state.lock();
         let period_over = loop {
             let old = self.word();
             if !old.is_active() {
-                return Err(DV_8.broken_by(FUNCTION_OF_END).into());
+                return Err(NotStarted);
             }
             if old.active() <= 1 && old.has(SPILLED) {
                 self.unspill(&mut state);
@@ -130,39 +199,30 @@ impl Intervals {
         Ok(())
     }
 
-    #[inline(always)]
-    unsafe fn start_with(&self, range: &Range, function: &'static CStr) -> Result<()> {
-        let (first, seq) = self.count_in(range.start(), range.end().wrapping_sub(1));
-        let thread = thread::current();
-        thread.range_started(self.key());
-        match first {
-            None => Ok(()),
-            // SAFETY: The caller's promise; counted in.
-            Some(first) => unsafe { self.call(range, first, seq, thread, function) },
-        }
-    }
-
-    /// Calls `first` and all that follow it and that `range` touches, which is counted in.
+    /// Calls `first` and all that follow it and that `range` touches, which is counted in; for the end of the address space, or for a
+    /// start. A function of its own, so that who touches nothing saves no registers for it.
     #[inline(never)]
-    unsafe fn call(
+    unsafe fn call<const ENDS: bool>(
         &self,
-        range: &Range,
-        first: Run,
+        range: Range,
         seq: c_ulong,
-        thread: &Record,
-        function: &'static CStr,
-    ) -> Result<()> {
+        first: Run,
+    ) -> Result<(), Refusal> {
         // ORDERING: Release pairs with the Acquire in `read_begin`: callbacks store sequence numbers with plain stores.
         fence(Ordering::Release);
         let frame = Frame::new(&CALLBACKS, range.mm().cast(), true);
-        let mut pass = Pass::new(range, seq);
-        let result = frame.run_on(thread, || {
+        let result = frame.run_on(thread::current(), || {
+            let mut finishes = Finishes::NONE;
+            let pass = Pass::new(range, seq);
             // SAFETY: `seq` is odd and this range is counted, so the index is frozen until `end`.
-            let result = unsafe { call_each(&mut pass, first, self.index.is_large(), function) };
-            // SAFETY: As above.
-            let finished = unsafe { pass.finish() };
+            let result =
+                unsafe { call_each::<ENDS>(pass, first, self.index.is_large(), &mut finishes) };
+            if finishes.any() {
+                // SAFETY: As above.
+                let finished = unsafe { finishes.call() };
+                return result.and(finished.map_err(|NoSuchOp| Refusal::NoFinish));
+            }
             result
-                .and(finished.map_err(|NoSuchOp| II_10_FINISH.broken_by(FUNCTION_OF_START).into()))
         });
         if result.is_err() {
             self.end_own();
@@ -172,40 +232,36 @@ impl Intervals {
 
     /// Ends a range that this room has counted in. Should it be gone, somebody has made an end too many.
     pub fn end_own(&self) {
-        if let Err(Error::Misuse(misuse)) = self.end() {
-            misuse.report();
+        if self.end().is_err() {
+            DV_8.broken_by(FUNCTION_OF_END).report();
         }
     }
 
-    /// Counts a range in. Returns the place of the first notifier that it touches, and the sequence number for the callbacks.
+    /// Counts a range in, without the lock.
     // SPEC: RS-1 RS-9 ST-5 ST-6
     #[inline(always)]
-    fn count_in(&self, start: c_ulong, last: c_ulong) -> (Option<Run>, c_ulong) {
+    fn count_in(&self, start: c_ulong, last: c_ulong) -> CountedIn {
         let Ok(version) = self.index.version() else {
-            return self.count_in_locked(start, last, false);
+            return CountedIn::Unsure { counted: false };
         };
-        let counted = match self.index.first(version, start, last) {
-            Ok(None) => match self.count_miss(version) {
-                Counted::Done => return (None, 0),
-                Counted::Outdated => true,
-            },
+        match self.index.first(version, start, last) {
+            Ok(None) => self.count_miss(version),
             Ok(Some(first)) => {
                 if self.index.is_large() {
                     first.prefetch(TOUCHED);
                 }
                 match self.count_hit(version) {
-                    Some(seq) => return (Some(first), seq),
-                    None => false,
+                    Some(seq) => CountedIn::Touching(first, seq),
+                    None => CountedIn::Unsure { counted: false },
                 }
             }
-            Err(Changed) => false,
-        };
-        self.count_in_locked(start, last, counted)
+            Err(Changed) => CountedIn::Unsure { counted: false },
+        }
     }
 
     /// Counts in a range that touches nothing in the index of `version`.
     #[inline]
-    fn count_miss(&self, version: Version) -> Counted {
+    fn count_miss(&self, version: Version) -> CountedIn {
         let found_nothing = self.index.is_still(version);
         // ORDERING: AcqRel: a step of the word.
         let old = Word(self.word.fetch_add(word::ONE, Ordering::AcqRel));
@@ -215,9 +271,9 @@ impl Intervals {
         // Counted before the next change was complete, or it would have been counted in the word. (The word's count wraps.)
         let before_next = old.has_seen(version.changes()) && !old.has(ENDING);
         if found_nothing && before_next && self.index.is_still_or_changing(version) {
-            Counted::Done
+            CountedIn::Missing
         } else {
-            Counted::Outdated
+            CountedIn::Unsure { counted: true }
         }
     }
 
@@ -240,7 +296,7 @@ impl Intervals {
     }
 
     /// As [`Intervals::count_in`], with the lock, under which the index does not change; `counted` says that the range is
-    /// counted already.
+    /// counted already. Returns the place of the first notifier that it touches, and the sequence number for the callbacks.
     #[cold]
     fn count_in_locked(
         &self,
@@ -297,12 +353,17 @@ impl Intervals {
     }
 }
 
-/// What became of a range that was counted in without the lock.
-enum Counted {
-    /// It is in.
-    Done,
-    /// It is in, but changes that it may not know of came before it.
-    Outdated,
+/// What became of a range that was to be counted in without the lock.
+enum CountedIn {
+    /// It is in, and touches nothing.
+    Missing,
+    /// It is in, and touches what begins here. The sequence number for the callbacks.
+    Touching(Run, c_ulong),
+    /// What it touches has to be looked up under the lock: the index was, or is about to be, changed.
+    Unsure {
+        /// Is it in?
+        counted: bool,
+    },
 }
 
 /// `old` with one range less, if no more than this step is to be done.
@@ -319,23 +380,25 @@ fn ended(old: Word) -> Option<Word> {
     })
 }
 
-/// Calls all of `first`, and all that follow it and intersect `[start, last]`.
+/// Calls all of `first`, and all that follow it and intersect the range of `pass`.
 // SPEC: RS-2 RS-3 RS-6 RS-7 RS-8 II-10
-#[inline]
-unsafe fn call_each(
-    pass: &mut Pass<'_>,
+#[inline(always)]
+unsafe fn call_each<const ENDS: bool>(
+    pass: Pass,
     first: Run,
     is_large: bool,
-    function: &'static CStr,
-) -> Result<()> {
+    finishes: &mut Finishes,
+) -> Result<(), Refusal> {
     let (start, last) = pass.bounds();
-    let mut next = Some(first);
+    let mut run = first;
     // SAFETY, in here: The index is frozen; what is in it is valid.
-    while let Some(mut run) = next {
+    loop {
         // SAFETY: As above.
-        next = unsafe { run.next(start, last) };
-        if let Some(next) = next.filter(|_| is_large) {
-            next.prefetch(TOUCHED);
+        let next = unsafe { run.next(start, last) };
+        if is_large {
+            if let Some(next) = next {
+                next.prefetch(TOUCHED);
+            }
         }
         // SAFETY: As above.
         let common = unsafe { run.mark() };
@@ -347,14 +410,17 @@ unsafe fn call_each(
                 // SAFETY: As above; the driver keeps its ops.
                 Some(table) => unsafe { pass.call_plain(sub, table) },
                 // SAFETY: As above.
-                None => unsafe { pass.call(sub, ops_of(sub, common)) },
+                None => unsafe { pass.call(sub, ops_of(sub, common), finishes) },
             };
             if !matches!(answer, Ok(true)) {
-                refused(pass, sub, answer, function)?;
+                refused::<ENDS>(pass, sub, answer)?;
             }
         }
+        match next {
+            Some(next) => run = next,
+            None => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 /// Where a driver's callback looks first: its sequence number.
@@ -363,22 +429,24 @@ const TOUCHED: usize = offset_of!(Sub, invalidate_seq);
 /// A notifier did not answer `true`.
 // SPEC: RS-4 RS-5 RL-1 II-10
 #[cold]
-fn refused(
-    pass: &Pass<'_>,
+#[inline(never)]
+fn refused<const ENDS: bool>(
+    pass: Pass,
     sub: *mut Sub,
-    answer: core::result::Result<bool, NoSuchOp>,
-    function: &'static CStr,
-) -> Result<()> {
-    let misuse = |rule: &'static Rule, function| rule.broken_by(function).about(sub.cast());
+    answer: Result<bool, NoSuchOp>,
+) -> Result<(), Refusal> {
     if answer.is_err() {
-        return Err(misuse(&II_10, FUNCTION_OF_START).into());
+        return Err(Refusal::NoInvalidate(sub));
     }
     if !pass.may_sleep() {
-        return Err(Error::Errno(libc::EAGAIN));
+        return Err(Refusal::Again);
     }
-    let ends = function == FUNCTION_OF_RELEASE;
-    let rule = if ends { &RL_1 } else { &RS_5 };
-    misuse(rule, function).inside(INVALIDATE).report();
+    let misuse = if ENDS {
+        RL_1.broken_by(FUNCTION_OF_RELEASE)
+    } else {
+        RS_5.broken_by(FUNCTION_OF_START)
+    };
+    misuse.about(sub.cast()).inside(INVALIDATE).report();
     Ok(())
 }
 

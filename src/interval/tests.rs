@@ -67,7 +67,7 @@ impl Set {
             owner: ptr::null_mut(),
         };
         // SAFETY: The range lives as long as the call.
-        unsafe { self.intervals.start(&Range::new(&raw const range)) }.expect("nobody refuses");
+        unsafe { self.intervals.start(Range::new(&raw const range)) }.expect("nobody refuses");
     }
 
     fn end(&self) {

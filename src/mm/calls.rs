@@ -397,9 +397,9 @@ impl<'a> Pair<'a> {
             // SAFETY: Valid as long as the pair.
             let range = unsafe { Range::new(range) };
             // SAFETY: The caller's promise.
-            let result = unsafe { self.subscriptions.intervals.start(&range) };
+            let result = unsafe { self.subscriptions.intervals.start(range) };
             let counted = result.is_ok();
-            warn_only(result);
+            warn_only(result.map_err(Into::into));
             self.counted |= u32::from(counted) << index;
             if self.walk.invalidate_start_from(self.first, &range, counted) != 0 {
                 // A blockable start that fails is told its end at once, and once more in `end`.

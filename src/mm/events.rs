@@ -16,6 +16,7 @@ use crate::abi::types::pte_t;
 use crate::abi::versions::mmu_notifier_range_5_14;
 use crate::chain::{self, Section};
 use crate::dispatch::Range;
+use crate::interval::{NotStarted, Refusal};
 use crate::report::{DV_7, Error, Result};
 use crate::thread;
 
@@ -86,12 +87,14 @@ pub struct Started {
 }
 
 // SPEC: HS-1
-#[inline(always)]
 unsafe fn start_of(range: &Range) -> Result<Started> {
     // SAFETY: The caller of the event keeps the contract.
     match unsafe { of_mm(range.mm(), START) }? {
         // SAFETY: As above.
-        Some(subscriptions) => unsafe { start(subscriptions, range) },
+        Some(subscriptions) => unsafe {
+            let counted = subscriptions.has_itree();
+            Ok(start(subscriptions, *range, counted)?)
+        },
         None => Ok(Started {
             answer: 0,
             counted: false,
@@ -99,31 +102,42 @@ unsafe fn start_of(range: &Range) -> Result<Started> {
     }
 }
 
-/// The start of a range on an mm that has subscriptions.
+/// The start of a range on an mm that has subscriptions; its intervals count it, says `counted`, if it has had any.
 ///
 /// # Errors
-/// As [`invalidate_range_start`].
+/// As [`Intervals::start`](crate::interval::Intervals::start).
 ///
 /// # Safety
 /// As [`invalidate_range_start`].
-// SPEC: HS-1 HS-2 HS-7 HS-8 HS-9 HS-10 DV-1
+// SPEC: HS-1 HS-2
 #[inline(always)]
-pub(super) unsafe fn start(subscriptions: &Subscriptions, range: &Range) -> Result<Started> {
-    let started = |answer, counted| Ok(Started { answer, counted });
-    let counted = subscriptions.has_itree();
+pub(super) unsafe fn start(
+    subscriptions: &Subscriptions,
+    range: Range,
+    counted: bool,
+) -> core::result::Result<Started, Refusal> {
     if counted {
         // SAFETY: As above.
         unsafe { subscriptions.intervals.start(range) }?;
     }
-    if subscriptions.chain.is_empty() {
-        return started(0, counted);
-    }
+    let answer = if subscriptions.chain.is_empty() {
+        0
+    } else {
+        start_chain(subscriptions, range, counted)
+    };
+    Ok(Started { answer, counted })
+}
+
+/// The chain's part of a start. Returns the last failure, or 0.
+// SPEC: HS-7 HS-8 HS-9 HS-10 DV-1
+#[inline(never)]
+fn start_chain(subscriptions: &Subscriptions, range: Range, counted: bool) -> c_int {
     let walk = Walk::enter(subscriptions, range.mm());
-    let answer = walk.invalidate_start(range, counted);
+    let answer = walk.invalidate_start(&range, counted);
     if answer != 0 {
-        undo(subscriptions, *walk, range, counted);
+        undo(subscriptions, *walk, &range, counted);
     }
-    started(answer, counted)
+    answer
 }
 
 /// A start failed: the ends of those who were told, in the section of the starts.
@@ -195,7 +209,6 @@ pub unsafe fn invalidate_range_end_5_14(
     }
 }
 
-#[inline(always)]
 unsafe fn end_of(
     range: &Range,
     only_end: bool,
@@ -203,8 +216,11 @@ unsafe fn end_of(
 ) -> Result<()> {
     // SAFETY: The caller of the event keeps the contract.
     match unsafe { of_mm(range.mm(), END) }? {
-        // SAFETY: As above.
-        Some(subscriptions) => unsafe { end(subscriptions, range, only_end, is_counted) },
+        Some(subscriptions) => {
+            let counted = is_counted(subscriptions);
+            // SAFETY: As above.
+            Ok(unsafe { end(subscriptions, *range, only_end, counted) }?)
+        }
         None => Ok(()),
     }
 }
@@ -212,7 +228,7 @@ unsafe fn end_of(
 /// The end of a range on an mm that has subscriptions.
 ///
 /// # Errors
-/// As [`invalidate_range_end`].
+/// As [`Intervals::end`](crate::interval::Intervals::end).
 ///
 /// # Safety
 /// As [`invalidate_range_start`].
@@ -220,19 +236,25 @@ unsafe fn end_of(
 #[inline(always)]
 pub(super) unsafe fn end(
     subscriptions: &Subscriptions,
-    range: &Range,
+    range: Range,
     only_end: bool,
-    is_counted: impl FnOnce(&Subscriptions) -> bool,
-) -> Result<()> {
-    let result = if is_counted(subscriptions) {
+    counted: bool,
+) -> core::result::Result<(), NotStarted> {
+    let result = if counted {
         subscriptions.intervals.end()
     } else {
         Ok(())
     };
     if !subscriptions.chain.is_empty() {
-        Walk::enter(subscriptions, range.mm()).invalidate_end(range, false, only_end);
+        end_chain(subscriptions, range, only_end);
     }
     result
+}
+
+/// The chain's part of an end.
+#[inline(never)]
+fn end_chain(subscriptions: &Subscriptions, range: Range, only_end: bool) {
+    Walk::enter(subscriptions, range.mm()).invalidate_end(&range, false, only_end);
 }
 
 /// The address space ends: every interval notifier hears of a RELEASE of everything, then every `release` runs, the
@@ -263,7 +285,7 @@ pub unsafe fn release(mm: *mut mm_struct) -> Result<()> {
         unsafe {
             subscriptions
                 .intervals
-                .release(&Range::new(&raw const range))
+                .release(Range::new(&raw const range))
         }?;
     }
     if subscriptions.chain.is_empty() {

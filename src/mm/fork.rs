@@ -24,8 +24,7 @@ use super::domains::RCU;
 use super::registry::{self, process_mm};
 use super::subscriptions::{self, Subscriptions};
 use super::watched::WATCHED;
-use super::worker::WORKER;
-use super::{counted, notifiers, task};
+use super::{notifiers, task};
 use crate::abi::mm::{mm_struct, mmu_notifier_subscriptions};
 use crate::chain::WALKS;
 use crate::report;
@@ -50,7 +49,7 @@ static REGISTER: extern "C" fn() = {
 static FINISH: extern "C" fn() = {
     extern "C" fn finish() {
         point::retire();
-        WORKER.stop_if_idle();
+        notifiers::WORKER.stop_if_idle();
     }
     finish
 };
@@ -96,7 +95,7 @@ extern "C" fn prepare() {
 }
 
 fn hold_all() {
-    WORKER.hold_for_fork();
+    notifiers::WORKER.hold_for_fork();
     registry::hold_for_fork();
     // SAFETY: The list is held.
     unsafe { registry::each(|mm| hold(mm)) };
@@ -136,7 +135,7 @@ unsafe fn release_all_in_parent() {
         WATCHED.release_in_parent();
         registry::each(|mm| release_in_parent(mm));
         registry::release_after_fork();
-        WORKER.release_in_parent();
+        notifiers::WORKER.release_in_parent();
     }
 }
 
@@ -159,7 +158,8 @@ extern "C" fn child() {
         renew_process_mm();
         notifiers::after_fork_in_child();
         registry::release_after_fork();
-        WORKER.release_in_child(|head| (*counted::notifier_of_rcu(head)).mm == process_mm());
+        notifiers::WORKER
+            .release_in_child(|head| (*notifiers::notifier_of_rcu(head)).mm == process_mm());
     }
     task::after_fork_in_child();
     calls::tell(|observer| observer.fork_ended_in_child);

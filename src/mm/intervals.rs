@@ -3,9 +3,8 @@
 use core::ffi::{CStr, c_ulong};
 
 use super::lifetime::{count, has_users, mmdrop, opaque};
-use super::notifiers;
+use super::notifiers::{self, WORKER};
 use super::watched::WATCHED;
-use super::worker::WORKER;
 use super::{argument, calls, locks, subscriptions};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::{mmu_interval_notifier, mmu_interval_notifier_ops};
@@ -202,6 +201,26 @@ pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
             WORKER.start_if_stranded();
         }
         mmdrop(mm)
+    }
+}
+
+/// As [`read_begin`], if the arguments are valid and no change is under way. None, with nothing done, if they may not be.
+///
+/// # Safety
+/// As for [`read_begin`].
+#[inline(always)]
+pub unsafe fn read_begin_at_rest(interval_sub: *mut mmu_interval_notifier) -> Option<c_ulong> {
+    if interval_sub.is_null() {
+        return None;
+    }
+    // SAFETY: The caller's promise.
+    unsafe {
+        let mm = (*interval_sub).mm;
+        if mm.is_null() {
+            return None;
+        }
+        let own = subscriptions::of(mm)?;
+        own.intervals.read_begin_at_rest(interval_sub).ok()
     }
 }
 

@@ -7,12 +7,12 @@ use core::ffi::c_int;
 use core::ops::Deref;
 
 use super::events;
+use super::notifiers::WORKER;
 use super::subscriptions::{self, Subscriptions};
-use super::worker::WORKER;
 use crate::abi::notifier::mmu_notifier_range;
 use crate::chain::{FailedStart, Solo};
 use crate::dispatch::Range;
-use crate::report::Result;
+use crate::interval::{NotStarted, Refusal};
 
 /// A range of an mm that has subscriptions: what the start or the end of any other has to do is nothing, or a report.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,12 @@ impl Subscribed<'_> {
         })
     }
 
+    /// The producer's object.
+    #[inline(always)]
+    pub fn object(self) -> *mut mmu_notifier_range {
+        self.range
+    }
+
     #[inline(always)]
     fn range(self) -> Range {
         // SAFETY: Valid, says whoever made `self`.
@@ -56,14 +62,14 @@ impl Subscribed<'_> {
         self.subscriptions.has_itree()
     }
 
-    /// As [`events::invalidate_range_start`].
+    /// As [`events::invalidate_range_start`]; `has_intervals` was asked.
     ///
     /// # Errors
-    /// As there.
+    /// As there, in registers.
     #[inline(always)]
-    pub fn start(self) -> Result<c_int> {
+    pub fn start(self) -> Result<c_int, Refusal> {
         // SAFETY: The caller of `new` keeps the contract.
-        let started = unsafe { events::start(self.subscriptions, &self.range()) }?;
+        let started = unsafe { events::start(self.subscriptions, self.range(), true) }?;
         Ok(started.answer)
     }
 
@@ -76,21 +82,14 @@ impl Subscribed<'_> {
         Some(failed.map_or(0, |failed| start_failed(*walk, failed, self.range())))
     }
 
-    /// As [`events::invalidate_range_end`].
+    /// As [`events::invalidate_range_end`]; `has_intervals` was asked.
     ///
     /// # Errors
-    /// As there.
+    /// As there, in registers.
     #[inline(always)]
-    pub fn end(self) -> Result<()> {
+    pub fn end(self) -> Result<(), NotStarted> {
         // SAFETY: The caller of `new` keeps the contract.
-        unsafe {
-            events::end(
-                self.subscriptions,
-                &self.range(),
-                false,
-                Subscriptions::has_itree,
-            )
-        }
+        unsafe { events::end(self.subscriptions, self.range(), false, true) }
     }
 
     /// As [`Subscribed::end`], in the plain case; `has_intervals` was asked. False, with nothing done, if the thread is in anything.
