@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The benchmark: `make bench`. docs/performance.md says what it measures and what its lines mean.
 //!
-//! Arguments: `--quick` (a minute), `--gate` (fails if a ratio misses its target, or what explained.txt expects, by more than half), `--document` (rewrites the
-//! measured part of docs/performance.md), `--only=PART` (limits, pairs, sections, intervals, index, grace, memory, live).
+//! Arguments: `--quick` (a minute), `--gate` (fails if a ratio misses its target, or what explained.txt expects, by more than half),
+//! `--document` (rewrites the measured part of docs/performance.md), `--only=PART[,PART ...]` ([`PARTS`]).
 
 mod expected;
 mod grace;
@@ -32,6 +32,18 @@ use harness::Settings;
 use report::Report;
 use subject::Subjects;
 
+/// What can be measured.
+const PARTS: [&str; 8] = [
+    "limits",
+    "pairs",
+    "sections",
+    "intervals",
+    "index",
+    "grace",
+    "memory",
+    "live",
+];
+
 /// Runs that are recorded.
 const RUNS: usize = 5;
 
@@ -43,6 +55,14 @@ fn main() -> ExitCode {
         all.find_map(|argument| argument.strip_prefix(name))
     };
     let only = value("--only=");
+    let mut named = only.into_iter().flat_map(|only| only.split(','));
+    if let Some(unknown) = named.find(|part| !PARTS.contains(part)) {
+        eprintln!(
+            "bench: there is no part {unknown}; there are {}",
+            PARTS.join(", ")
+        );
+        return ExitCode::FAILURE;
+    }
     let wanted = |part: &str| only.is_none_or(|only| only.split(',').any(|one| one == part));
     let settings = Settings::new(has("--quick"));
     let start = Instant::now();

@@ -97,6 +97,9 @@ part_aarch64() {
 	bash c-tests/run.sh "$emulated"/*
 }
 
+for part; do
+	declare -F "part_$part" >/dev/null || { echo "there is no part '$part'" >&2; exit 2; }
+done
 sh scripts/tools.sh cross
 [ $# -gt 0 ] || set -- musl aarch64
 status=0

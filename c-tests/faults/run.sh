@@ -97,6 +97,9 @@ section_asan() {
 	unset FAULTS_SCALE
 }
 
+for section; do
+	declare -F "section_${section//-/_}" >/dev/null || { echo "there is no section '$section'" >&2; exit 2; }
+done
 [ $# -gt 0 ] || set -- alloc alloc-static fork threads dl signals sizes valgrind asan
 for section; do
 	start=$SECONDS

@@ -147,6 +147,9 @@ part_asan() {
 	closing
 }
 
+for part; do
+	declare -F "part_$part" >/dev/null || { echo "there is no part '$part'" >&2; exit 2; }
+done
 [ $# -gt 0 ] || set -- table net ends forks early reach hard fire trace coverage patchers regcache asan
 bash "$here/build.sh" "$out" || exit 1
 cd "$out" || exit 1

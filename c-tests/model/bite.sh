@@ -10,6 +10,9 @@ build=$root/build/model-bite copy=$root/build/model-bite/copy
 export CARGO_TARGET_DIR=$build/target
 mkdir -p "$copy" "$build/logs"
 [ $# -gt 0 ] || set -- $(cd "$here/mutations" && ls | sed 's/\.txt$//')
+for name; do
+  [ -e "$here/mutations/$name.txt" ] || { echo "there is no mutation '$name'" >&2; exit 2; }
+done
 unset PKG_CONFIG_PATH
 export MMU_NOTIFIER_DIR=$copy/build/stage MMU_NOTIFIER_SHARED=1 LD_LIBRARY_PATH=$copy/build/stage/lib
 

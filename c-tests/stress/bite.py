@@ -314,6 +314,9 @@ def main():
     options = options.parse_args()
     if options.anchors:
         return check_anchors()
+    unknown = [name for name in options.names if name not in MISTAKES]
+    if unknown:
+        sys.exit(f"there is no mistake {', '.join(unknown)}")
     copy = os.path.abspath(options.o) if options.o else tempfile.mkdtemp(prefix="bite-")
     os.makedirs(copy, exist_ok=True)
     run(f"git ls-files -z | xargs -0 cp --parents -t {copy}", cwd=ROOT)
