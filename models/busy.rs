@@ -13,7 +13,7 @@ use mmu_notifier::abi::notifier::{
     mmu_notifier_event::MMU_NOTIFY_CLEAR, mmu_notifier_range,
 };
 use mmu_notifier::dispatch::{REFERENCE, Range};
-use mmu_notifier::interval::{Insert, Intervals};
+use mmu_notifier::interval::{Intervals, Request};
 use mmu_notifier::sync::{AtomicU64, Lock, Ordering};
 use mmu_notifier::thread;
 
@@ -195,17 +195,16 @@ fn range(start: u64, end: u64, flags: u32) -> mmu_notifier_range {
 
 impl Space {
     fn insert(&self, driver: *mut Driver, start: u64) {
-        let new = Insert {
-            sub: driver.cast(),
+        let request = Request {
+            interval_sub: driver.cast(),
             mm: MM,
             ops: &raw const OPS,
             start,
             length: PAGE,
             abi: REFERENCE,
-            mm_has_users: true,
         };
         // SAFETY: The driver's object is valid until it was removed.
-        unsafe { self.intervals.insert(&new) }.expect("inserted");
+        unsafe { self.intervals.insert(&request, true) }.expect("inserted");
     }
 
     fn remove(&self, driver: *mut Driver) {

@@ -209,7 +209,7 @@ pub fn insert_sub(sub: *mut mmu_interval_notifier, mm: *mut mm_struct, number: u
         abi: REFERENCE,
     };
     // SAFETY: Never given back; the address space has a user.
-    unsafe { mm::insert(request) }.expect("inserted");
+    unsafe { mm::insert(&request) }.expect("inserted");
 }
 
 fn unmapper(mm: *mut mm_struct, driver: &'static Driver) -> Thread {

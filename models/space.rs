@@ -358,7 +358,7 @@ fn insert_against_pair(lock: mm::LockKind) {
     };
     // SAFETY: Valid until removed.
     unsafe {
-        mm::insert(request).expect("inserted");
+        mm::insert(&request).expect("inserted");
         mm::remove(sub).expect("removed");
     }
     join([producer]);

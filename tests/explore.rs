@@ -123,7 +123,7 @@ impl Mirror {
             abi: REFERENCE,
         };
         // SAFETY: All of it lives until `close`.
-        unsafe { mm::insert(request) }.expect("a fresh mm");
+        unsafe { mm::insert(&request) }.expect("a fresh mm");
         mirror
     }
 

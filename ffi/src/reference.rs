@@ -75,7 +75,7 @@ pub unsafe extern "C" fn mmu_interval_notifier_insert(
     let abi = REFERENCE;
     // SAFETY: The caller keeps the contract.
     unsafe {
-        core_mm::insert(Request {
+        core_mm::insert(&Request {
             interval_sub,
             mm,
             start,
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn mmu_interval_notifier_insert_locked(
     let abi = REFERENCE;
     // SAFETY: The caller keeps the contract.
     unsafe {
-        core_mm::insert_locked(Request {
+        core_mm::insert_locked(&Request {
             interval_sub,
             mm,
             start,

@@ -62,7 +62,7 @@ pub unsafe extern "C" fn mmu_notifier_abi_insert(
     let (ops, abi) = (ops.cast(), layout(abi));
     // SAFETY: The caller keeps the contract.
     unsafe {
-        core_mm::insert(Request {
+        core_mm::insert(&Request {
             interval_sub,
             mm,
             start,
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn mmu_notifier_abi_insert_locked(
     let (ops, abi) = (ops.cast(), layout(abi));
     // SAFETY: The caller keeps the contract.
     unsafe {
-        core_mm::insert_locked(Request {
+        core_mm::insert_locked(&Request {
             interval_sub,
             mm,
             start,

@@ -366,9 +366,9 @@ pub(super) fn insert_node<N: IntervalNotifier>(
             abi: REFERENCE,
         };
         if locked {
-            core_mm::insert_locked(request)
+            core_mm::insert_locked(&request)
         } else {
-            core_mm::insert(request)
+            core_mm::insert(&request)
         }
     }?;
     Ok(())

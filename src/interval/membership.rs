@@ -20,41 +20,41 @@ const FUNCTION_OF_INSERT: &CStr = c"mmu_interval_notifier_insert";
 const FUNCTION_OF_REMOVE: &CStr = c"mmu_interval_notifier_remove";
 const FUNCTION_OF_READ_BEGIN: &CStr = c"mmu_interval_read_begin";
 
-/// What an insert stores.
-#[derive(Debug)]
-pub struct Insert {
+/// What an insert is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
     /// The notifier; its memory may hold anything.
-    pub sub: *mut Sub,
+    pub interval_sub: *mut Sub,
     /// The address space.
     pub mm: *mut mm_struct,
-    /// The callbacks.
-    pub ops: *const mmu_interval_notifier_ops,
     /// First byte.
     pub start: c_ulong,
     /// Length in bytes.
     pub length: c_ulong,
+    /// The callbacks: a table of the layout `abi`.
+    pub ops: *const mmu_interval_notifier_ops,
     /// The layout of the callbacks.
     pub abi: Abi,
-    /// Has the address space users?
-    pub mm_has_users: bool,
 }
 
 impl Intervals {
-    /// Makes `new.sub` a member, now or at the end of the busy period.
+    /// Makes a notifier a member, now or at the end of the busy period.
     ///
     /// # Errors
     /// EOVERFLOW: `length` is 0 or wraps; EINVAL (II-4): no users; EINVAL (DV-9): a member already; ENOMEM.
     ///
     /// # Safety
-    /// `new.sub` is valid until it was removed; `new.ops` as long.
+    /// The notifier is valid until it was removed; its ops as long.
     // SPEC: II-4 II-6 II-9 DV-9 DV-10
-    pub unsafe fn insert(&self, new: &Insert) -> Result<()> {
-        let (mut state, slot) = self.lock_with_room(new.sub)?;
-        // SAFETY: The caller gives us `new.sub`; not a member, so nobody else looks at it.
-        unsafe { store_fields(new) }?;
-        state.members.insert(new.sub, slot);
+    #[inline(always)]
+    pub unsafe fn insert(&self, request: &Request, mm_has_users: bool) -> Result<()> {
+        let sub = request.interval_sub;
+        let (mut state, slot) = self.lock_with_room(sub)?;
+        // SAFETY: The caller gives us the notifier; not a member, so nobody else looks at it.
+        unsafe { store_fields(request, mm_has_users) }?;
+        state.members.insert(sub, slot);
         // SAFETY: As above.
-        let wake_readers = unsafe { self.admit(&mut state, new.sub, slot, new.abi) };
+        let wake_readers = unsafe { self.admit(&mut state, sub, slot, request.abi) };
         if wake_readers {
             // SPEC: RB-5: who collided with an even number waits for this.
             self.readers.wake_all(state, READ_BEGIN);
@@ -63,29 +63,39 @@ impl Intervals {
     }
 
     /// Takes the lock, with all the memory that the insert of `sub`, no member yet, may need.
+    #[inline(always)]
     fn lock_with_room(&self, sub: *mut Sub) -> Result<(LockGuard<'_, State>, Slot)> {
         loop {
             let mut state = self.state.lock();
             let slot = state.members.slot_for(sub);
-            let nodes = state.nodes.has(self.index.nodes_for_insert());
-            let slot = match (slot, nodes) {
-                (Ok(slot), Ok(())) => return Ok((state, slot)),
-                (Err(NoSlot::Member), _) => {
-                    let misuse = DV_9_INSERT.broken_by(FUNCTION_OF_INSERT);
-                    return Err(misuse.about(sub.cast()).errno(libc::EINVAL).into());
-                }
-                _ => slot,
-            };
-            let buckets = slot.is_err().then(|| state.members.wanted());
-            // Without the lock: the allocator may unmap something, and be in the middle of a range then.
-            drop(state);
-            self.grow(nodes.err(), buckets)
-                .ok_or(Error::Errno(libc::ENOMEM))?;
+            let has_nodes = state.nodes.has(self.index.nodes_for_insert()).is_ok();
+            if let (Ok(slot), true) = (slot, has_nodes) {
+                return Ok((state, slot));
+            }
+            self.make_room(state, sub, slot.err())?;
         }
     }
 
-    /// Gets memory: `nodes` for the index, `buckets` for the members.
+    /// Gets the memory that the insert of `sub` lacks, unless it is a member.
     #[cold]
+    fn make_room(
+        &self,
+        state: LockGuard<'_, State>,
+        sub: *mut Sub,
+        why: Option<NoSlot>,
+    ) -> Result<()> {
+        if why == Some(NoSlot::Member) {
+            let misuse = DV_9_INSERT.broken_by(FUNCTION_OF_INSERT);
+            return Err(misuse.about(sub.cast()).errno(libc::EINVAL).into());
+        }
+        let nodes = state.nodes.has(self.index.nodes_for_insert()).err();
+        let buckets = why.map(|_| state.members.wanted());
+        // Without the lock: the allocator may unmap something, and be in the middle of a range then.
+        drop(state);
+        self.grow(nodes, buckets).ok_or(Error::Errno(libc::ENOMEM))
+    }
+
+    /// Gets memory: `nodes` for the index, `buckets` for the members.
     fn grow(&self, nodes: Option<Wanted>, buckets: Option<usize>) -> Option<()> {
         let supply = match nodes {
             Some(nodes) => Some(Supply::new(nodes)?),
@@ -174,6 +184,7 @@ impl Intervals {
     /// # Safety
     /// `sub` is valid.
     // SPEC: IR-2 IR-3 IR-4 IR-6 IR-8 IR-9 MO-3
+    #[inline(always)]
     pub unsafe fn remove(&self, sub: *mut Sub, mm: *const c_void) -> Result<()> {
         // SAFETY: The caller's promise.
         unsafe { index::prefetch_leaf(node_of(sub)) };
@@ -186,8 +197,7 @@ impl Intervals {
             Place::Removing => None,
         };
         let Some(slot) = slot else {
-            let misuse = DV_9_REMOVE.broken_by(FUNCTION_OF_REMOVE);
-            return Err(misuse.about(sub.cast()).into());
+            return Err(no_member(sub));
         };
         if let Place::Inserting(_, promised) = place {
             state.nodes.redeem(promised);
@@ -305,9 +315,16 @@ impl Intervals {
 }
 
 /// Releases the lock. The table of a set without members is freed.
-#[inline]
-fn drop_table(mut state: LockGuard<'_, State>) {
-    let table = state.members.is_empty().then(|| state.members.take_table());
+#[inline(always)]
+fn drop_table(state: LockGuard<'_, State>) {
+    if state.members.is_empty() {
+        drop_unused_table(state);
+    }
+}
+
+#[cold]
+fn drop_unused_table(mut state: LockGuard<'_, State>) {
+    let table = state.members.take_table();
     drop(state);
     drop(table);
 }
@@ -320,8 +337,9 @@ unsafe fn store_seq(sub: *mut Sub, seq: u64) {
 
 /// Stores what the contract says is stored, in its order, up to the first error.
 // SPEC: II-4 DV-10
-unsafe fn store_fields(new: &Insert) -> Result<()> {
-    let sub = new.sub;
+#[inline]
+unsafe fn store_fields(new: &Request, mm_has_users: bool) -> Result<()> {
+    let sub = new.interval_sub;
     // SAFETY: The caller gives us the notifier.
     unsafe {
         (*sub).mm = new.mm;
@@ -338,15 +356,27 @@ unsafe fn store_fields(new: &Insert) -> Result<()> {
     if wrapped {
         return Err(Error::Errno(libc::EOVERFLOW));
     }
-    if !new.mm_has_users {
-        let misuse = II_4.broken_by(FUNCTION_OF_INSERT).about(sub.cast());
-        return Err(misuse.errno(libc::EINVAL).into());
+    if !mm_has_users {
+        return Err(no_users(sub));
     }
     Ok(())
 }
 
+#[cold]
+fn no_member(sub: *const Sub) -> Error {
+    let misuse = DV_9_REMOVE.broken_by(FUNCTION_OF_REMOVE);
+    misuse.about(sub.cast()).into()
+}
+
+#[cold]
+fn no_users(sub: *const Sub) -> Error {
+    let misuse = II_4.broken_by(FUNCTION_OF_INSERT);
+    misuse.about(sub.cast()).errno(libc::EINVAL).into()
+}
+
 /// Fails if this thread runs a callback that it would now wait for.
 // SPEC: DV-7 IR-10
+#[cold]
 fn refuse_self_wait(mm: *const c_void, function: &'static CStr) -> Result<()> {
     match thread::inside_range_of(mm) {
         Some(op) => Err(DV_7.broken_by(function).inside(op).into()),

@@ -52,7 +52,7 @@ mod membership;
 mod ranges;
 mod word;
 
-pub use membership::Insert;
+pub use membership::Request;
 pub use ranges::{NotStarted, Refusal};
 
 use core::mem::offset_of;

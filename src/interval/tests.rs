@@ -35,17 +35,16 @@ impl Set {
     fn insert(&self, start: c_ulong, length: c_ulong) -> *mut Sub {
         // SAFETY: A notifier may be anything before it is inserted.
         let sub = Box::into_raw(Box::new(unsafe { core::mem::zeroed::<Sub>() }));
-        let new = Insert {
-            sub,
+        let request = Request {
+            interval_sub: sub,
             mm: ptr::null_mut(),
             ops: &raw const OPS,
             start,
             length,
             abi: REFERENCE,
-            mm_has_users: true,
         };
         // SAFETY: Ours until it was removed.
-        unsafe { self.intervals.insert(&new) }.expect("memory");
+        unsafe { self.intervals.insert(&request, true) }.expect("memory");
         sub
     }
 

@@ -125,7 +125,7 @@ impl Queue {
             abi: REFERENCE,
         };
         // SAFETY: The watch is valid until it is dropped; the caller's promise.
-        match unsafe { mm::insert(request) } {
+        match unsafe { mm::insert(&request) } {
             Ok(()) => Ok(Watch(inner)),
             Err(error) => {
                 // SAFETY: Boxed above, and not inserted.

@@ -7,28 +7,15 @@ use super::notifiers::{self, WORKER};
 use super::watched::WATCHED;
 use super::{argument, calls, locks, subscriptions};
 use crate::abi::mm::mm_struct;
-use crate::abi::notifier::{mmu_interval_notifier, mmu_interval_notifier_ops};
-use crate::dispatch::{self, Abi};
-use crate::interval::Insert;
-use crate::report::{DV_9_REMOVE, II_1, II_FINISH, RB_1, Result};
+use crate::abi::notifier::mmu_interval_notifier;
+use crate::dispatch;
+use crate::interval::Request;
+use crate::report::{DV_9_REMOVE, Error, II_1, II_FINISH, RB_1, Result};
 use crate::sync::Ordering;
 
-/// What an insert is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Request {
-    /// The notifier; its memory may hold anything.
-    pub interval_sub: *mut mmu_interval_notifier,
-    /// The address space.
-    pub mm: *mut mm_struct,
-    /// First byte.
-    pub start: c_ulong,
-    /// Length in bytes.
-    pub length: c_ulong,
-    /// The callbacks: a table of the layout `abi`.
-    pub ops: *const mmu_interval_notifier_ops,
-    /// The layout of the callbacks.
-    pub abi: Abi,
-}
+const INSERT: &CStr = c"mmu_interval_notifier_insert";
+const INSERT_LOCKED: &CStr = c"mmu_interval_notifier_insert_locked";
+const REMOVE: &CStr = c"mmu_interval_notifier_remove";
 
 /// Inserts a notifier. Takes mmap_lock for writing if the mm never had an interval.
 ///
@@ -38,23 +25,19 @@ pub struct Request {
 /// # Safety
 /// Pointers are NULL or valid; the notifier until it was removed; the caller owns a user of the mm.
 // SPEC: II-1 II-3 II-11
-pub unsafe fn insert(request: Request) -> Result<()> {
-    const FUNCTION: &CStr = c"mmu_interval_notifier_insert";
-    argument(request.mm, FUNCTION)?;
-    argument(request.ops, FUNCTION)?;
+#[inline(always)]
+pub unsafe fn insert(request: &Request) -> Result<()> {
+    arguments(request, INSERT)?;
     // SAFETY: The caller's promise.
     unsafe {
         // SPEC: 2.2
         if !dispatch::has_finish_for_start(request.ops, request.abi) {
             II_FINISH
-                .broken_by(FUNCTION)
+                .broken_by(INSERT)
                 .about(request.ops.cast())
                 .report();
         }
-        let mm = request.mm;
-        let turn_on =
-            || notifiers::with_mmap_lock(mm, FUNCTION, || notifiers::add_itree(mm, FUNCTION));
-        insert_with(request, FUNCTION, turn_on)
+        insert_into(request, turn_on)
     }
 }
 
@@ -66,86 +49,108 @@ pub unsafe fn insert(request: Request) -> Result<()> {
 /// # Safety
 /// As [`insert`].
 // SPEC: II-1
-pub unsafe fn insert_locked(request: Request) -> Result<()> {
-    const FUNCTION: &CStr = c"mmu_interval_notifier_insert_locked";
-    argument(request.mm, FUNCTION)?;
-    argument(request.ops, FUNCTION)?;
+pub unsafe fn insert_locked(request: &Request) -> Result<()> {
+    let mm = request.mm;
+    arguments(request, INSERT_LOCKED)?;
     // SAFETY: The caller's promise.
     unsafe {
-        if !locks::is_write_locked(request.mm) {
-            II_1.broken_by(FUNCTION).about(request.mm.cast()).report();
+        if !locks::is_write_locked(mm) {
+            II_1.broken_by(INSERT_LOCKED).about(mm.cast()).report();
         }
-        insert_with(request, FUNCTION, || {
-            notifiers::add_itree(request.mm, FUNCTION)
-        })
+        insert_into(request, turn_on_locked)
     }
 }
 
-/// `turn_on` registers the mm's interest in intervals, if it has none.
-unsafe fn insert_with(
-    request: Request,
-    function: &'static CStr,
-    turn_on: impl FnOnce() -> Result<()>,
+/// Refuses what is NULL of `request`.
+#[inline]
+fn arguments(request: &Request, function: &'static CStr) -> Result<()> {
+    argument(request.mm, function)?;
+    argument(request.ops, function)?;
+    argument(request.interval_sub, function)
+}
+
+/// Has ranges of `mm` look at its intervals from now on.
+#[cold]
+unsafe fn turn_on(mm: *mut mm_struct) -> Result<()> {
+    // SAFETY: The caller passes a valid mm.
+    let turn_on = || unsafe { notifiers::add_itree(mm, INSERT) };
+    // SAFETY: As above.
+    unsafe { notifiers::with_mmap_lock(mm, INSERT, turn_on) }
+}
+
+/// As [`turn_on`], with mmap_lock held.
+#[cold]
+unsafe fn turn_on_locked(mm: *mut mm_struct) -> Result<()> {
+    // SAFETY: The caller passes a valid mm.
+    unsafe { notifiers::add_itree(mm, INSERT_LOCKED) }
+}
+
+/// `turn_on` has ranges of the mm look at its intervals, if it has had none.
+#[inline(always)]
+unsafe fn insert_into(
+    request: &Request,
+    turn_on: unsafe fn(*mut mm_struct) -> Result<()>,
 ) -> Result<()> {
-    let Request {
-        interval_sub,
-        mm,
-        start,
-        length,
-        ops,
-        abi,
-    } = request;
-    argument(interval_sub, function)?;
+    let mm = request.mm;
     // SAFETY: The caller of `insert` promises valid objects.
     unsafe {
         // SPEC: II-2 II-3
-        if !subscriptions::of(mm).is_some_and(subscriptions::Subscriptions::has_itree) {
-            turn_on()?;
-        }
-        // Published by now, if not before then by `turn_on`.
-        let subscriptions = &*subscriptions::raw(mm);
+        let subscriptions = match subscriptions::of(mm) {
+            Some(known) if known.has_itree() => known,
+            _ => {
+                turn_on(mm)?;
+                &*subscriptions::raw(mm)
+            }
+        };
         let mm_has_users = has_users(mm);
         // SPEC: II-5. Taken first: another thread may remove the notifier as soon as it is in.
         // ORDERING: Relaxed: the caller holds a reference.
         count(mm).fetch_add(1, Ordering::Relaxed);
-        let new = Insert {
-            sub: interval_sub,
-            mm,
-            ops,
-            start,
-            length,
-            abi,
-            mm_has_users,
-        };
-        let watched = watch(mm, start, length);
-        let result = subscriptions.intervals.insert(&new);
-        if result.is_ok() {
-            calls::wait_after_insert(mm);
-            if let Some(last) = watched {
-                calls::tell_of_interval(|observer| observer.inserted, start, last);
-                WORKER.start_if_stranded();
-            }
-        } else {
-            if let Some(last) = watched {
-                WATCHED.remove(start, last);
-            }
+        let is_own = calls::is_own(mm);
+        if is_own {
+            watch(request);
+        }
+        let result = subscriptions.intervals.insert(request, mm_has_users);
+        if result.is_err() {
             // ORDERING: Relaxed: not the last one; the caller still holds its own.
             count(mm).fetch_sub(1, Ordering::Relaxed);
+        }
+        if is_own {
+            watched(request, result.is_ok());
         }
         result
     }
 }
 
-/// Has system calls look for intervals in what one is about to cover, if it is the process's own mm. Returns its last byte then.
-fn watch(mm: *mut mm_struct, start: c_ulong, length: c_ulong) -> Option<c_ulong> {
-    let last = length
-        .checked_sub(1)
-        .and_then(|length| start.checked_add(length));
-    let last = last.filter(|_| calls::is_own(mm));
-    if let Some(last) = last {
-        WATCHED.add(start, last);
+/// Before an insert into the process's own mm: has system calls look for intervals in what one is about to cover.
+#[cold]
+fn watch(request: &Request) {
+    if let Some(last) = last(request) {
+        WATCHED.add(request.start, last);
     }
-    last
+}
+
+/// After it: undoes that, or waits for and tells of what is inserted.
+#[cold]
+fn watched(request: &Request, inserted: bool) {
+    if inserted {
+        calls::wait_after_insert(request.mm);
+    }
+    let Some(last) = last(request) else {
+        return;
+    };
+    if inserted {
+        calls::tell_of_interval(|observer| observer.inserted, request.start, last);
+        WORKER.start_if_stranded();
+    } else {
+        WATCHED.remove(request.start, last);
+    }
+}
+
+/// The last byte, of what is not too long.
+fn last(request: &Request) -> Option<c_ulong> {
+    let more = request.length.checked_sub(1)?;
+    request.start.checked_add(more)
 }
 
 /// Is `interval_sub` inserted into `mm`? Reads nothing of it.
@@ -168,37 +173,25 @@ pub unsafe fn is_inserted(
 /// # Safety
 /// `interval_sub` is NULL or valid, and so is its `mm`.
 // SPEC: IR-1 IR-7 IR-8
+#[inline(always)]
 pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
-    const FUNCTION: &CStr = c"mmu_interval_notifier_remove";
-    argument(interval_sub, FUNCTION)?;
+    argument(interval_sub, REMOVE)?;
     // SAFETY: The caller's promise.
     unsafe {
         let mm = (*interval_sub).mm;
-        argument(mm, FUNCTION)?;
+        argument(mm, REMOVE)?;
         let own = subscriptions::of(mm);
-        let inherits = !(*mm).inherited.is_null();
-        if inherits && !own.is_some_and(|own| own.intervals.contains(interval_sub)) {
-            // SPEC: DV-13
-            // What the process's own mm had before a fork is forgotten already (`fork`).
-            if subscriptions::end_inherited(mm, |_| true) {
-                return Ok(());
-            }
+        if !(*mm).inherited.is_null() && was_inherited(interval_sub, mm) {
+            return Ok(());
         }
         let Some(subscriptions) = own else {
-            return Err(DV_9_REMOVE
-                .broken_by(FUNCTION)
-                .about(interval_sub.cast())
-                .into());
+            return Err(not_inserted(interval_sub));
         };
-        let (start, last) = (
-            (*interval_sub).interval_tree.start,
-            (*interval_sub).interval_tree.last,
-        );
+        let interval = &(*interval_sub).interval_tree;
+        let (start, last) = (interval.start, interval.last);
         subscriptions.intervals.remove(interval_sub, opaque(mm))?;
         if calls::is_own(mm) {
-            WATCHED.remove(start, last);
-            calls::tell_of_interval(|observer| observer.removed, start, last);
-            WORKER.start_if_stranded();
+            unwatch(start, last);
         }
         mmdrop(mm)
     }
@@ -222,6 +215,31 @@ pub unsafe fn read_begin_at_rest(interval_sub: *mut mmu_interval_notifier) -> Op
         let own = subscriptions::of(mm)?;
         own.intervals.read_begin_at_rest(interval_sub).ok()
     }
+}
+
+#[cold]
+fn not_inserted(interval_sub: *const mmu_interval_notifier) -> Error {
+    let misuse = DV_9_REMOVE.broken_by(REMOVE);
+    misuse.about(interval_sub.cast()).into()
+}
+
+/// Did the process's own mm have `interval_sub` before a fork, which is forgotten already (`fork`)?
+///
+/// # Safety
+/// `mm` is valid.
+// SPEC: DV-13
+#[cold]
+unsafe fn was_inherited(interval_sub: *const mmu_interval_notifier, mm: *const mm_struct) -> bool {
+    // SAFETY: The caller's promise.
+    unsafe { !is_inserted(interval_sub, mm) && subscriptions::end_inherited(mm, |_| true) }
+}
+
+/// After a remove from the process's own mm.
+#[cold]
+fn unwatch(start: c_ulong, last: c_ulong) {
+    WATCHED.remove(start, last);
+    calls::tell_of_interval(|observer| observer.removed, start, last);
+    WORKER.start_if_stranded();
 }
 
 /// Begins a collision-retry read of what `interval_sub` covers; sleeps while a change of it is under way. The number goes
@@ -251,6 +269,7 @@ pub unsafe fn read_begin(interval_sub: *mut mmu_interval_notifier) -> Result<c_u
 ///
 /// # Safety
 /// `mm` is valid.
+#[inline]
 pub unsafe fn has_intervals(mm: *const mm_struct) -> bool {
     // SAFETY: The caller's promise.
     unsafe { subscriptions::of(mm) }.is_some_and(subscriptions::Subscriptions::has_itree)

@@ -213,13 +213,24 @@ pub unsafe fn mmgrab(mm: *mut mm_struct) -> Result<()> {
 /// # Safety
 /// `mm` is NULL, or the caller gives up a reference.
 // SPEC: ML-3 MO-6
+#[inline]
 pub unsafe fn mmdrop(mm: *mut mm_struct) -> Result<()> {
     argument(mm, c"mmdrop")?;
     // SAFETY: The caller's promise.
     // ORDERING: AcqRel: everything before any drop happens before the free that the last one makes.
     let before = unsafe { count(mm) }.fetch_sub(1, Ordering::AcqRel);
+    if before > 1 {
+        return Ok(());
+    }
+    // SAFETY: As above.
+    unsafe { dropped_last(mm, before) }
+}
+
+/// There was one reference, or none.
+#[cold]
+unsafe fn dropped_last(mm: *mut mm_struct, before: i32) -> Result<()> {
     if before <= 0 {
-        // SAFETY: As above.
+        // SAFETY: The caller of `mmdrop` passes a valid mm.
         // ORDERING: Relaxed: undoes a mistake.
         unsafe { count(mm) }.fetch_add(1, Ordering::Relaxed);
         return Err(ML_3
@@ -228,7 +239,7 @@ pub unsafe fn mmdrop(mm: *mut mm_struct) -> Result<()> {
             .value(before.into())
             .into());
     }
-    if before == 1 && mm != registry::process_mm() {
+    if mm != registry::process_mm() {
         // SAFETY: That was the last reference.
         unsafe { free(mm) }?;
     }

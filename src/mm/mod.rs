@@ -37,6 +37,7 @@ mod task;
 mod walk;
 mod watched;
 
+pub use crate::interval::Request;
 pub use domains::{
     call_rcu, call_srcu, cleanup_srcu, free_rcu, rcu_read_lock, rcu_read_unlock, srcu_barrier,
     srcu_read_lock, srcu_read_unlock, synchronize_rcu, synchronize_srcu,
@@ -49,7 +50,7 @@ pub use events::{
 };
 pub use fork::make as make_fork;
 pub use intervals::{
-    Request, has_intervals, insert, insert_locked, interval_state, is_inserted, read_begin,
+    has_intervals, insert, insert_locked, interval_state, is_inserted, read_begin,
     read_begin_at_rest, remove,
 };
 pub use lifetime::{

@@ -72,14 +72,14 @@ mod storage {
     }
 
     #[inline(always)]
-    pub(super) fn add_lock(number: i32) {
+    pub(super) fn add_lock<const NUMBER: i32>() {
         // SAFETY: Changes the thread's own word, in one instruction: no signal comes between.
         unsafe {
             asm!(
                 "mov {0}, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
-                "add dword ptr fs:[{0} + 8], {1:e}",
+                "add dword ptr fs:[{0} + 8], {1}",
                 out(reg) _,
-                in(reg) number,
+                const NUMBER,
                 options(nostack),
             );
         }
@@ -139,8 +139,8 @@ mod storage {
         LOCKS.get()
     }
 
-    pub(super) fn add_lock(number: i32) {
-        LOCKS.set(LOCKS.get().wrapping_add_signed(number));
+    pub(super) fn add_lock<const NUMBER: i32>() {
+        LOCKS.set(LOCKS.get().wrapping_add_signed(NUMBER));
     }
 
     pub(super) fn call() -> usize {
@@ -185,7 +185,7 @@ pub fn locks_held() -> u32 {
 #[inline(always)]
 pub fn before_lock() {
     if !cfg!(loom) {
-        storage::add_lock(1);
+        storage::add_lock::<1>();
     }
 }
 
@@ -193,7 +193,7 @@ pub fn before_lock() {
 #[inline(always)]
 pub fn after_unlock() {
     if !cfg!(loom) {
-        storage::add_lock(-1);
+        storage::add_lock::<-1>();
     }
 }
 

@@ -210,7 +210,7 @@ pub unsafe fn insert(request: Request) -> Result<()> {
     unsafe {
         if mm::is_inserted(range.cast(), mm) {
             // Refused (DV-9), and nothing of it is touched.
-            return mm::insert(interval);
+            return mm::insert(&interval);
         }
         (*range).ops = ops;
         (*range).timeout_ms = request.timeout_ms;
@@ -218,7 +218,7 @@ pub unsafe fn insert(request: Request) -> Result<()> {
         (*range).flags = 0;
         (*range).changed = 0;
         Place::In.note(range);
-        let result = mm::insert(interval);
+        let result = mm::insert(&interval);
         if result.is_err() {
             Place::Out.note(range);
         }

@@ -82,7 +82,7 @@ unsafe fn is_told(
     };
     // SAFETY: The probe lives until it was removed.
     unsafe {
-        mm::insert(request)?;
+        mm::insert(&request)?;
         let left = change(place);
         // ORDERING: Relaxed: this thread's.
         let seen = probe.seen.load(Ordering::Relaxed);
