@@ -3,12 +3,11 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use super::node::{Entry, FANOUT, Node, prefetch};
+use super::node::{Entry, FANOUT, Node, end, first, low, prefetch};
+use super::vector::ALL;
 use super::{Index, Interval, LARGE, Nodes};
 use crate::sync::{Ordering, Ordering::Relaxed, fence::fence};
 
-/// A node with fewer entries looks for a neighbour that has room for them.
-const FEW: usize = if cfg!(loom) { 2 } else { FANOUT / 4 };
 /// A neighbour with so many free places takes half of them from a full node.
 const ROOM: usize = 2;
 /// What two neighbours may have together to become one: not so many that the next insert would part them.
@@ -55,9 +54,19 @@ impl Index {
                 what: interval.cast(),
             }
         };
-        let near = near(nodes, &entry);
-        let found = near.or_else(|| self.leaf_for(&entry));
-        let Some((leaf, at)) = found else {
+        let Some((leaf, before)) = near(nodes, &entry) else {
+            self.insert_anywhere(nodes, entry, mark);
+            return;
+        };
+        note_mark(leaf, mark);
+        leaf.open(before, entry);
+        set_home(entry.what, leaf, 0);
+    }
+
+    /// As [`Index::insert`], wherever the entry belongs.
+    #[inline(never)]
+    fn insert_anywhere(&self, nodes: &mut Nodes, entry: Entry, mark: u64) {
+        let Some((leaf, before)) = self.leaf_for(&entry) else {
             let root = nodes.take();
             // SAFETY: Fresh from `nodes`.
             unsafe {
@@ -67,20 +76,21 @@ impl Index {
             self.root.store(root, Relaxed);
             return;
         };
-        if leaf.mark.load(Relaxed) != mark {
-            leaf.mark.store(0, Relaxed);
-        }
+        note_mark(leaf, mark);
         nodes.finger = ptr::from_ref(leaf);
-        self.put(nodes, leaf, at, entry, 0);
+        self.put(nodes, leaf, before, entry, 0);
     }
 
-    /// The leaf that has to take `entry`, and the place there; the nodes above it know of it already.
-    fn leaf_for(&self, entry: &Entry) -> Option<(&Node, usize)> {
+    /// The leaf that has to take `entry`, and what is before it there; the nodes above it know of it already.
+    fn leaf_for(&self, entry: &Entry) -> Option<(&Node, u32)> {
         // SAFETY: Nodes of the tree are valid.
         let mut node = unsafe { self.root.load(Relaxed).as_ref() }?;
         let height = self.height.load(Relaxed);
         for _ in 0..height {
-            let at = node.not_after(entry.start).saturating_sub(1);
+            let at = match node.not_after(entry.start) {
+                0 => first(node.taken()),
+                before => end(before) - 1,
+            };
             if entry.start < node.start[at].load(Relaxed) {
                 node.start[at].store(entry.start, Relaxed);
             }
@@ -97,19 +107,25 @@ impl Index {
         Some((node, node.not_after(entry.start)))
     }
 
-    /// Puts `entry` at place `at` of `node`, `level` levels above the leaves.
-    #[inline]
-    fn put(&self, nodes: &mut Nodes, node: &Node, at: usize, entry: Entry, level: usize) {
-        if node.len() < FANOUT {
-            node.open(at, entry);
+    /// Puts `entry` behind those at `before` in `node`, `level` levels above the leaves.
+    fn put(&self, nodes: &mut Nodes, node: &Node, before: u32, entry: Entry, level: usize) {
+        if node.taken() == ALL {
+            self.put_into_full(nodes, node, end(before), entry, level);
+        } else {
+            node.open(before, entry);
             set_home(entry.what, node, level);
-        } else if !share(node, at, entry, level) {
+        }
+    }
+
+    /// As [`Index::put`], at place `at` of a full node.
+    #[cold]
+    fn put_into_full(&self, nodes: &mut Nodes, node: &Node, at: usize, entry: Entry, level: usize) {
+        if !share(node, at, entry, level) {
             self.split(nodes, node, at, entry, level);
         }
     }
 
-    /// As [`Index::put`], into a full node, which is split.
-    #[cold]
+    /// As [`Index::put_into_full`]: the node is split.
     fn split(&self, nodes: &mut Nodes, node: &Node, at: usize, entry: Entry, level: usize) {
         let right = nodes.take();
         let parent = node.parent.load(Relaxed);
@@ -130,7 +146,7 @@ impl Index {
         } else {
             (right, at - keep)
         };
-        half.open(at, entry);
+        half.open(low(at), entry);
         set_home(entry.what, half, level);
         self.add_right(nodes, node, right, level);
     }
@@ -144,7 +160,7 @@ impl Index {
             // SAFETY: Fresh from `nodes`.
             unsafe {
                 adopt_alone(root, left.summary(), ptr::null_mut(), level + 1);
-                (*root).open(1, right.summary());
+                (*root).fill(1, right.summary());
             }
             right.parent.store(root, Relaxed);
             self.root.store(root, Relaxed);
@@ -153,7 +169,8 @@ impl Index {
         };
         let at = place(parent, left);
         parent.set(at, left.summary());
-        self.put(nodes, parent, at + 1, right.summary(), level + 1);
+        let before = parent.taken() & low(at + 1);
+        self.put(nodes, parent, before, right.summary(), level + 1);
     }
 
     /// Takes `interval` out.
@@ -170,13 +187,13 @@ impl Index {
         let reaching = leaf.reaching(leaf.last[at].load(Relaxed));
         leaf.close(at);
         let others_reach = reaching != 1 << at;
-        if leaf.len() >= FEW && others_reach {
-            return;
+        if leaf.has_few() || !others_reach {
+            self.shrink(nodes, leaf, 0);
         }
-        self.shrink(nodes, leaf, 0);
     }
 
     /// `node`, `level` levels above the leaves, has lost an entry: tells the nodes above, as far as that concerns them.
+    #[inline(never)]
     fn shrink(&self, nodes: &mut Nodes, node: &Node, level: usize) {
         // SAFETY: NULL, or a node of the tree.
         let Some(parent) = (unsafe { node.parent.load(Relaxed).as_ref() }) else {
@@ -184,10 +201,10 @@ impl Index {
             return;
         };
         let at = place(parent, node);
-        if node.len() == 0 {
+        if node.taken() == 0 {
             parent.close(at);
             nodes.give(ptr::from_ref(node).cast_mut());
-        } else if node.len() < FEW && merge(nodes, parent, at, level) {
+        } else if node.has_few() && merge(nodes, parent, at, level) {
             // Two entries of the parent have become one.
         } else {
             let last = node.greatest_last();
@@ -203,7 +220,7 @@ impl Index {
     fn shrink_root(&self, nodes: &mut Nodes, root: &Node, level: usize) {
         let only = match (root.len(), level) {
             (0, _) => ptr::null_mut(),
-            (1, 1..) => root.entry[0].load(Relaxed).cast::<Node>(),
+            (1, 1..) => root.entry[first(root.taken())].load(Relaxed).cast::<Node>(),
             _ => return,
         };
         self.root.store(only, Relaxed);
@@ -220,59 +237,54 @@ impl Index {
     }
 }
 
-/// The leaf of the last change and the place of `entry` there, if it is one inside of it, and reaches no further than another: so no
-/// node above need be told. What was removed is often inserted again, somewhere near.
+/// The leaf of the last change and what is before `entry` there, if it has room, something is before and behind the entry, and it
+/// reaches no further than another: so no node above need be told. What was removed is often inserted again, somewhere near.
 #[inline]
-fn near<'a>(nodes: &Nodes, entry: &Entry) -> Option<(&'a Node, usize)> {
+fn near<'a>(nodes: &Nodes, entry: &Entry) -> Option<(&'a Node, u32)> {
     // SAFETY: NULL, or a leaf of the tree: a node that leaves it is forgotten.
     let leaf = unsafe { nodes.finger.as_ref() }?;
-    let at = leaf.not_after(entry.start);
-    let inside = 0 < at && at < leaf.len();
-    (inside && leaf.reaching(entry.last) != 0).then_some((leaf, at))
+    let (before, taken) = (leaf.not_after(entry.start), leaf.taken());
+    let inside = before != 0 && before != taken && taken != ALL;
+    (inside && leaf.reaching(entry.last) != 0).then_some((leaf, before))
 }
 
-/// As [`Index::put`], into a full node, part of which goes to a neighbour that has room: so that nodes are full before there are
-/// more of them. False, with nothing done, if there is none.
-#[cold]
+/// As [`Index::put_into_full`]: part of the node goes to a neighbour that has room, so that nodes are full before there are more of
+/// them. False, with nothing done, if there is none.
 fn share(node: &Node, at: usize, entry: Entry, level: usize) -> bool {
     // SAFETY: NULL, or a node of the tree.
     let Some(parent) = (unsafe { node.parent.load(Relaxed).as_ref() }) else {
         return false;
     };
     let own = place(parent, node);
-    let room = |at: usize| FANOUT - child(parent, at).len();
-    let (left_at, keep) = if own > 0 && room(own - 1) >= ROOM {
-        // What goes to the left: half of the difference.
-        (own - 1, FANOUT - room(own - 1) / 2)
-    } else if own + 1 < parent.len() && room(own + 1) >= ROOM {
-        (own, FANOUT - room(own + 1) / 2)
+    let room = |at: &usize| FANOUT - child(parent, *at).len();
+    let has_room = |at: &usize| room(at) >= ROOM;
+    // The other one takes half of the difference: the place of the entry among those of both, and how many the left one is to
+    // have of them.
+    let (left_at, right_at, at, keep) = if let Some(other) = parent.before(own).filter(has_room) {
+        let len = FANOUT - room(&other);
+        (other, own, len + at, len + room(&other) / 2)
+    } else if let Some(other) = parent.behind(own).filter(has_room) {
+        (own, other, at, FANOUT - room(&other) / 2)
     } else {
         return false;
     };
-    let (left, right) = (child(parent, left_at), child(parent, left_at + 1));
-    let before = left.len();
-    // The place of the entry among those of both, and how many the left one is to have of them.
-    let (at, keep) = if left_at == own {
-        (at, keep)
-    } else {
-        (before + at, before + FANOUT - keep)
-    };
+    let (left, right) = (child(parent, left_at), child(parent, right_at));
     move_border(left, right, keep, level);
     let (node, at) = if at < keep || (at == keep && left_at == own) {
         (left, at)
     } else {
         (right, at - keep)
     };
-    node.open(at, entry);
+    node.open(low(at), entry);
     set_home(entry.what, node, level);
     parent.set(left_at, left.summary());
-    parent.set(left_at + 1, right.summary());
+    parent.set(right_at, right.summary());
     true
 }
 
-/// Moves entries between neighbours so that `left` has `keep` of them.
+/// Moves entries between neighbours so that `left` has `keep` of them. All are at the first places then.
 fn move_border(left: &Node, right: &Node, keep: usize, level: usize) {
-    let (before, behind) = (left.len(), right.len());
+    let (before, behind) = (left.pack(), right.pack());
     if left.mark.load(Relaxed) != right.mark.load(Relaxed) {
         left.mark.store(0, Relaxed);
         right.mark.store(0, Relaxed);
@@ -289,13 +301,10 @@ fn move_border(left: &Node, right: &Node, keep: usize, level: usize) {
     } else {
         let moved = before - keep;
         for i in (0..behind).rev() {
-            right.set(i + moved, right.get(i));
+            right.fill(i + moved, right.get(i));
         }
-        right.len.store(behind + moved, Relaxed);
         for i in 0..moved {
-            let entry = left.get(keep + i);
-            right.set(i, entry);
-            set_home(entry.what, right, level);
+            move_entry(left.get(keep + i), right, i, level);
         }
         left.cut(keep);
     }
@@ -309,30 +318,34 @@ fn child(parent: &Node, at: usize) -> &Node {
 
 /// Merges the child at `at` of `parent` with a neighbour, if there is one with room.
 fn merge(nodes: &mut Nodes, parent: &Node, at: usize, level: usize) -> bool {
-    let fits = |left: &usize| {
-        let exists = *left + 1 < parent.len();
-        exists && child(parent, *left).len() + child(parent, *left + 1).len() <= TOGETHER
+    let fits = |(left, right): &(usize, usize)| {
+        child(parent, *left).len() + child(parent, *right).len() <= TOGETHER
     };
-    let Some(left_at) = [Some(at), at.checked_sub(1)]
-        .into_iter()
-        .flatten()
-        .find(fits)
-    else {
+    let with_behind = parent.behind(at).map(|behind| (at, behind));
+    let with_before = parent.before(at).map(|before| (before, at));
+    let mut pairs = with_behind.into_iter().chain(with_before);
+    let Some((left_at, right_at)) = pairs.find(fits) else {
         return false;
     };
-    let (left, right) = (child(parent, left_at), child(parent, left_at + 1));
+    let (left, right) = (child(parent, left_at), child(parent, right_at));
     move_border(left, right, left.len() + right.len(), level);
     parent.set(left_at, left.summary());
-    parent.close(left_at + 1);
+    parent.close(right_at);
     nodes.give(ptr::from_ref(right).cast_mut());
     true
 }
 
-/// Appends `entry` to `node` at `at`, its end.
+/// Puts `entry`, from elsewhere, at place `at` of `node`.
 fn move_entry(entry: Entry, node: &Node, at: usize, level: usize) {
-    node.set(at, entry);
-    node.len.store(at + 1, Relaxed);
+    node.fill(at, entry);
     set_home(entry.what, node, level);
+}
+
+/// An interval with `mark` comes into `leaf`.
+fn note_mark(leaf: &Node, mark: u64) {
+    if leaf.mark.load(Relaxed) != mark {
+        leaf.mark.store(0, Relaxed);
+    }
 }
 
 /// What stands in a node of this level now lives in `node`.

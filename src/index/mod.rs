@@ -17,7 +17,7 @@
 //! no change can begin may walk on with [`Run::next`].
 //!
 //! Invariants
-//! * In a node: starts ascend; `len` is at least 1. `last` of an entry is the greatest below it; its `start` is not above
+//! * In a node: starts ascend; there is at least 1 entry. `last` of an entry is the greatest below it; its `start` is not above
 //!   those below it, and not below those of the entry before it.
 //! * The leaf of an interval, and the parent of a node, are where it stands.
 //! * An interval in the tree never reads as "empty", which is its own address in `__rb_parent_color`; one that was removed does
@@ -289,8 +289,8 @@ impl Run {
         // SAFETY: The caller's promise: nodes of one tree.
         let leaf = unsafe { self.leaf.as_ref() };
         // ORDERING: Relaxed: as in the module comment.
-        let end = leaf.start[(leaf.len() - 1) % FANOUT].load(Ordering::Relaxed);
-        if end > last {
+        let greatest = &leaf.start[node::end(leaf.taken()).wrapping_sub(1) % FANOUT];
+        if greatest.load(Ordering::Relaxed) > last {
             return None;
         }
         // SAFETY: As above.

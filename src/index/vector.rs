@@ -9,17 +9,25 @@
 )]
 
 use super::node::{FANOUT, Node};
+#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicPtr, AtomicU64};
 
-/// Returns what the first expression gives whose feature the processor has: each may rely on its feature.
+/// Returns what the first expression gives whose level the processor is of: each may rely on its level.
 macro_rules! return_where {
-    ($($feature:tt => $vectors:expr;)+) => {
+    ($($level:ident => $vectors:expr;)+) => {
         #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-        {
-            $(if std::is_x86_feature_detected!($feature) {
-                // SAFETY: The processor has the feature; arrays of a node.
+        loop {
+            // ORDERING: Relaxed: nothing else is told by it.
+            let level = x86_64::LEVEL.load(Relaxed);
+            $(if level >= x86_64::$level {
+                // SAFETY: The processor is of this level; arrays of a node.
                 return unsafe { $vectors };
             })+
+            if level != x86_64::UNKNOWN {
+                break;
+            }
+            x86_64::find_level();
         }
     };
 }
@@ -28,8 +36,8 @@ macro_rules! return_where {
 #[inline(always)]
 pub(super) fn not_below(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> {
     return_where! {
-        "avx512f" => Some(x86_64::compare::<{ x86_64::NOT_BELOW }>(words.as_ptr().cast(), bound));
-        "avx2" => Some(!x86_64::below(words.as_ptr().cast(), bound) & ALL);
+        AVX512 => Some(x86_64::compare::<{ x86_64::NOT_BELOW }>(words.as_ptr().cast(), bound));
+        AVX2 => Some(!x86_64::below(words.as_ptr().cast(), bound) & ALL);
     }
     None
 }
@@ -38,8 +46,8 @@ pub(super) fn not_below(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> 
 #[inline(always)]
 pub(super) fn not_above(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> {
     return_where! {
-        "avx512f" => Some(x86_64::compare::<{ x86_64::NOT_ABOVE }>(words.as_ptr().cast(), bound));
-        "avx2" => Some(match bound.checked_add(1) {
+        AVX512 => Some(x86_64::compare::<{ x86_64::NOT_ABOVE }>(words.as_ptr().cast(), bound));
+        AVX2 => Some(match bound.checked_add(1) {
             Some(behind) => x86_64::below(words.as_ptr().cast(), behind),
             None => ALL,
         });
@@ -51,7 +59,7 @@ pub(super) fn not_above(words: &[AtomicU64; FANOUT], bound: u64) -> Option<u32> 
 #[inline(always)]
 pub(super) fn equal<T>(words: &[AtomicPtr<T>; FANOUT], word: *const T) -> Option<u32> {
     return_where! {
-        "avx512f" => {
+        AVX512 => {
             let words = words.as_ptr().cast();
             Some(x86_64::compare::<{ x86_64::EQUAL }>(words, word.addr() as u64))
         };
@@ -59,28 +67,46 @@ pub(super) fn equal<T>(words: &[AtomicPtr<T>; FANOUT], word: *const T) -> Option
     None
 }
 
-/// Moves the entries from `at` on up by one, the last one out; what stands at `at` stays there as well.
+/// Gives each of `places`, not the first, what stands before it.
 #[inline(always)]
-pub(super) fn move_up(node: &Node, at: usize) -> bool {
+pub(super) fn move_up(node: &Node, places: u32) -> bool {
     return_where! {
-        "avx512f" => {
-            x86_64::shift::<-8>(node, (ALL << 1 << at) & ALL);
+        AVX512 => {
+            x86_64::shift::<-8>(node, places);
             true
         };
     }
     false
 }
 
-/// Moves the entries behind `at` down by one, onto it; the last one stays where it was as well.
+/// Gives each of `places`, not the last, what stands behind it.
 #[inline(always)]
-pub(super) fn move_down(node: &Node, at: usize) -> bool {
+pub(super) fn move_down(node: &Node, places: u32) -> bool {
     return_where! {
-        "avx512f" => {
-            x86_64::shift::<8>(node, (ALL << at) & (ALL >> 1));
+        AVX512 => {
+            x86_64::shift::<8>(node, places);
             true
         };
     }
     false
+}
+
+/// Runs `test` at each level that the processor has: others run at whichever it is meanwhile.
+#[cfg(test)]
+pub(super) fn each_level(test: impl Fn()) {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    {
+        static ONE_AT_A_TIME: crate::sync::Lock<()> = crate::sync::Lock::new(());
+        let _alone = ONE_AT_A_TIME.lock();
+        x86_64::find_level();
+        let highest = x86_64::LEVEL.load(Relaxed);
+        for level in x86_64::PORTABLE..=highest {
+            x86_64::LEVEL.store(level, Relaxed);
+            test();
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+    test();
 }
 
 /// A bit for each place of a node.
@@ -93,6 +119,30 @@ mod x86_64 {
     use core::ptr;
 
     use super::Node;
+    use crate::sync::{AtomicU32, Ordering::Relaxed};
+
+    /// What the processor can do, once that was asked: std's macros look at more than a word each time.
+    pub(super) static LEVEL: AtomicU32 = AtomicU32::new(UNKNOWN);
+    pub(super) const UNKNOWN: u32 = 0;
+    /// No vectors.
+    pub(super) const PORTABLE: u32 = 1;
+    pub(super) const AVX2: u32 = 2;
+    /// AVX-512 F.
+    pub(super) const AVX512: u32 = 3;
+
+    /// Asks the processor.
+    #[cold]
+    pub(super) fn find_level() {
+        let level = if std::is_x86_feature_detected!("avx512f") {
+            AVX512
+        } else if std::is_x86_feature_detected!("avx2") {
+            AVX2
+        } else {
+            PORTABLE
+        };
+        // ORDERING: Relaxed: nothing else is told by it.
+        LEVEL.store(level, Relaxed);
+    }
 
     const _: () = assert!(offset_of!(Node, last) == 0 && super::FANOUT == 16);
     /// What `vpcmpuq` is to find: `bound == word`.
@@ -223,8 +273,6 @@ mod x86_64 {
 #[cfg(all(test, target_arch = "x86_64", not(miri)))]
 mod tests {
     use super::*;
-    use crate::index::node::Entry;
-    use crate::sync::Ordering::Relaxed;
 
     const EDGES: [u64; 6] = [0, 1, i64::MAX as u64, 1 << 63, u64::MAX - 1, u64::MAX];
 
@@ -245,64 +293,24 @@ mod tests {
 
     #[test]
     fn comparisons_are_those_of_the_language() {
-        for seed in 0..500 {
-            let plain = words(seed);
-            let array = plain.map(AtomicU64::new);
-            let pointers = plain
-                .map(|word| AtomicPtr::new(core::ptr::without_provenance_mut::<u8>(word as usize)));
-            for bound in EDGES.into_iter().chain([7, plain[3]]) {
-                let (up, down, same) = (
-                    bits(|at| plain[at] >= bound),
-                    bits(|at| plain[at] <= bound),
-                    bits(|at| plain[at] == bound),
-                );
-                assert_eq!(not_below(&array, bound).unwrap_or(up), up);
-                assert_eq!(not_above(&array, bound).unwrap_or(down), down);
-                let word = core::ptr::without_provenance::<u8>(bound as usize);
-                assert_eq!(equal(&pointers, word).unwrap_or(same), same);
-                if std::is_x86_feature_detected!("avx2") {
-                    // SAFETY: The processor has AVX2.
-                    let below = unsafe { x86_64::below(array.as_ptr().cast(), bound) };
-                    assert_eq!(below, !up & ALL);
-                }
-            }
-        }
+        each_level(|| (0..500).for_each(compare));
     }
 
-    /// Opening and closing a node is what it is to a vector, up to its length; and behind that there is no `last`.
-    #[test]
-    fn entries_move_as_in_a_vector() {
-        for seed in 0..400_u64 {
-            // SAFETY: Zeros are a node.
-            let node: Node = unsafe { core::mem::zeroed() };
-            let mut model: Vec<u64> = Vec::new();
-            for step in 0..60 {
-                let random = (seed * 61 + step).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-                let at = random as usize % (model.len() + 1);
-                if model.len() < FANOUT && (random >> 20) % 5 < 3 {
-                    let what = core::ptr::without_provenance_mut(random as usize);
-                    let entry = Entry {
-                        start: random,
-                        last: random + 1,
-                        what,
-                    };
-                    node.open(at, entry);
-                    model.insert(at, random);
-                } else if at < model.len() {
-                    node.close(at);
-                    model.remove(at);
-                }
-                assert_eq!(node.len(), model.len());
-                for (at, word) in model.iter().enumerate() {
-                    let Entry { start, last, what } = node.get(at);
-                    assert_eq!((start, last, what.addr() as u64), (*word, word + 1, *word));
-                }
-                assert!(
-                    node.last[model.len()..]
-                        .iter()
-                        .all(|last| last.load(Relaxed) == 0)
-                );
-            }
+    fn compare(seed: u64) {
+        let plain = words(seed);
+        let array = plain.map(AtomicU64::new);
+        let pointers = plain
+            .map(|word| AtomicPtr::new(core::ptr::without_provenance_mut::<u8>(word as usize)));
+        for bound in EDGES.into_iter().chain([7, plain[3]]) {
+            let (up, down, same) = (
+                bits(|at| plain[at] >= bound),
+                bits(|at| plain[at] <= bound),
+                bits(|at| plain[at] == bound),
+            );
+            assert_eq!(not_below(&array, bound).unwrap_or(up), up);
+            assert_eq!(not_above(&array, bound).unwrap_or(down), down);
+            let word = core::ptr::without_provenance::<u8>(bound as usize);
+            assert_eq!(equal(&pointers, word).unwrap_or(same), same);
         }
     }
 }
