@@ -417,6 +417,31 @@ static void case_status_while_objects_go(void)
 	MUST(!pthread_join(threads[0], NULL) && !pthread_join(threads[1], NULL));
 }
 
+/* ---- memory of the library itself: nobody's ---- */
+
+static int note_start(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
+{
+	(void)notifier, (void)range;
+	return 0;
+}
+
+/* Who watches everything has missed nothing when the library gives up what it does not need. */
+static void case_memory_of_the_library(void)
+{
+	enum { MANY = 200000 };
+	static struct mmu_interval_notifier many[MANY];
+	static const struct mmu_notifier_ops everything = { .invalidate_range_start = note_start };
+	struct mmu_notifier notifier = { .ops = &everything };
+
+	MUST(!mmu_notifier_live_enable());
+	MUST(!mmu_notifier_register(&notifier, current->mm));
+	for (unsigned long i = 0; i < MANY; i++)
+		MUST(!mmu_interval_notifier_insert(&many[i], current->mm, (1UL << 32) + 2 * i * PAGE, PAGE, &ops));
+	for (int i = 0; i < MANY; i++)
+		mmu_interval_notifier_remove(&many[i]);
+	MUST(!status().nested && !status().missed && !mmu_notifier_live_epoch());
+}
+
 static const struct { const char *name; void (*run)(void); } cases[] = {
 	{ "a segment whose first page is gone", case_segment_without_head },
 	{ "a segment behind another file", case_segment_behind_a_file },
@@ -435,6 +460,7 @@ static const struct { const char *name; void (*run)(void); } cases[] = {
 	{ "arguments without sense", case_arguments_without_sense },
 	{ "a number with an upper half", case_number_with_an_upper_half },
 	{ "the status while objects are unloaded", case_status_while_objects_go },
+	{ "the library's own memory", case_memory_of_the_library },
 };
 
 int main(void)

@@ -1,7 +1,12 @@
 //! Memory straight from the system, by pages.
+//!
+//! It is taken away by system calls of this library's own: nobody watches it, and live events, which meet those of libc, cannot announce
+//! what is done where a lock is held.
 #![expect(unsafe_code, reason = "system calls")]
 
 use core::ptr;
+
+use super::syscall;
 
 /// Bytes of a page: this library speaks of pages of this size everywhere, as its C headers do.
 pub const PAGE: usize = 4096;
@@ -40,10 +45,10 @@ pub fn map_huge(size: usize) -> *mut u8 {
     let memory = wide.wrapping_add(before);
     if before > 0 {
         // SAFETY: A part of the mapping that was just made, which nobody has seen.
-        unsafe { libc::munmap(wide.cast(), before) };
+        unsafe { unmap(wide, before) };
     }
     // SAFETY: As above.
-    unsafe { libc::munmap(memory.wrapping_add(end).cast(), HUGE - before) };
+    unsafe { unmap(memory.wrapping_add(end), HUGE - before) };
     // SAFETY: As above. A wish: without huge pages it is memory all the same.
     unsafe { libc::madvise(memory.cast(), end, libc::MADV_HUGEPAGE) };
     memory
@@ -54,8 +59,9 @@ pub fn map_huge(size: usize) -> *mut u8 {
 /// # Safety
 /// [`map`] or [`map_huge`] returned it with this size, and nobody uses it any more.
 pub unsafe fn unmap(memory: *mut u8, size: usize) {
+    let arguments = [memory.addr(), size, 0, 0, 0, 0];
     // SAFETY: The caller's promise.
-    unsafe { libc::munmap(memory.cast(), size) };
+    unsafe { syscall(libc::SYS_munmap as usize, arguments) };
 }
 
 /// Has all of the memory but its first page read as zeros, and occupy nothing until it is written again.
@@ -64,8 +70,10 @@ pub unsafe fn unmap(memory: *mut u8, size: usize) {
 /// [`map`] or [`map_huge`] returned it with this size; what it holds is not needed any more. It may be read meanwhile, by atomics.
 pub unsafe fn forget_behind_first(memory: *mut u8, size: usize) {
     if size > PAGE {
-        let behind = memory.wrapping_add(PAGE).cast();
+        let behind = memory.wrapping_add(PAGE).addr();
+        let advice = libc::MADV_DONTNEED as usize;
+        let arguments = [behind, size - PAGE, advice, 0, 0, 0];
         // SAFETY: The caller's promise.
-        unsafe { libc::madvise(behind, size - PAGE, libc::MADV_DONTNEED) };
+        unsafe { syscall(libc::SYS_madvise as usize, arguments) };
     }
 }

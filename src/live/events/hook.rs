@@ -281,11 +281,11 @@ unsafe fn nested(call: &mut Registers, in_callback: bool) -> u32 {
     if watched {
         epoch::raise(Cause::Nested);
     }
-    if changes_memory {
+    // What a handler of a signal changes is no mistake of a callback.
+    if changes_memory && in_callback {
         count_nested();
     }
     if changes_memory && reported {
-        // A handler that changes memory is not reported for that.
         words::before_lock();
         let misuse = LIVE_NESTED.broken_by(c"mmu_notifier_live");
         misuse.value(number as core::ffi::c_long).report();
