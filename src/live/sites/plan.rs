@@ -7,6 +7,7 @@ use core::ptr;
 use super::group::{Group, Planned};
 use super::objects::{self, Object};
 use crate::live::status::Reason;
+use crate::live::x86_64::blind;
 use crate::live::x86_64::find::{self, Site};
 use crate::sync::{AtomicPtr, Ordering};
 
@@ -238,7 +239,7 @@ impl Plan {
         let mut blind = 0;
         objects::each(|object| {
             let other = matches!(role(&object, linker), Role::Other) && !covered(&object);
-            blind += usize::from(other && find::has_calls(&object));
+            blind += usize::from(other && blind::has_calls(&object));
         });
         blind
     }

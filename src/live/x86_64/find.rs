@@ -40,8 +40,8 @@ impl Site {
     }
 }
 
-const MOV_EAX: u8 = 0xb8;
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
+pub(super) const MOV_EAX: u8 = 0xb8;
+pub(super) const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// `mov 8(%rsp), %r9; syscall`: the last of six arguments, in `syscall()`.
 const GENERIC: [u8; 7] = [0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05];
 /// Somebody else's jump.
@@ -97,7 +97,7 @@ fn site_at(object: &Object, address: usize, place: &[u8]) -> Option<Site> {
     .then_some(site)
 }
 
-fn decoder(bytes: &[u8], address: usize) -> Decoder<'_> {
+pub(super) fn decoder(bytes: &[u8], address: usize) -> Decoder<'_> {
     Decoder::with_ip(64, bytes, address as u64, DecoderOptions::NONE)
 }
 
@@ -253,25 +253,6 @@ pub(in crate::live) fn jump_at(place: usize) -> Option<Jump> {
         return None;
     };
     Some(Jump { place, target })
-}
-
-/// Does the object, which is not unloaded meanwhile, make memory system calls itself? Looks for the bytes only.
-pub(in crate::live) fn has_calls(object: &Object) -> bool {
-    /// Also what is not next to each other.
-    const NEAR: usize = 24;
-    object.code.iter().any(|code| {
-        // SAFETY: The caller's promise.
-        #[expect(unsafe_code, reason = "reads code")]
-        let text = unsafe { bytes(code) };
-        text.windows(5).enumerate().any(|(at, place)| {
-            let number = u32::from_le_bytes([place[1], place[2], place[3], place[4]]);
-            let behind = &text[at + 5..text.len().min(at + NEAR)];
-            place[0] == MOV_EAX
-                && (at == 0 || text[at - 1] & 0xf0 != 0x40)
-                && gate::is_memory(number as usize)
-                && behind.windows(2).any(|two| two == SYSCALL)
-        })
-    })
 }
 
 #[cfg(test)]
