@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# What a callback through Python costs, beside one in C, and how fast a recorded program is replayed. Wants the staged install and the package in build/venv (make bench does).
+# What a callback through Python costs, beside one in C, and how fast a recorded program is replayed. Wants the staged install and
+# the package in build/venv (make bench sees to both).
 set -eu
 cd "$(dirname "$0")/python"
 build=$(cd ../.. && pwd)/build

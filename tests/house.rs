@@ -1,10 +1,10 @@
-//! The house of ARCHITECTURE.md: a room knows only rooms on lower floors.
+//! The house of ARCHITECTURE.md: a room knows only rooms on lower floors, and each file says what it is about.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rooms with their floors, in tenths: `thread` stands on `sync`, and both are on floor 0; `replay` on `api`, on floor 6. A room that is not listed fails the
-/// test.
+/// Rooms with their floors, in tenths: `thread` stands on `sync`, and both are on floor 0; `replay` on `api`, on floor 6. A room that is
+/// not listed fails the test.
 const FLOORS: &[(&str, u32)] = &[
     ("sync", 0),
     ("thread", 5),
@@ -89,7 +89,8 @@ fn wrong_arrows(room: &str, text: &str) -> Vec<String> {
         let allowed = named == room || floor(named).is_some_and(|below| below < own);
         // A macro of the same room is named from the crate's root as well.
         if !allowed && !(named.starts_with(char::is_uppercase)) {
-            wrong.push(format!("{room} (floor {own}/10) names crate::{named}"));
+            let own = f64::from(own) / 10.0;
+            wrong.push(format!("{room} (floor {own}) names crate::{named}"));
         }
     }
     wrong
@@ -168,5 +169,25 @@ fn imports_name_their_room() {
             "{} imports from several rooms at once",
             file.display()
         );
+    }
+}
+
+/// The longest file that a reader takes in.
+const LONGEST: usize = 800;
+
+#[test]
+fn files_say_what_they_are_about() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["src", "ffi/src", "tests"] {
+        for file in source_files(&root.join(folder)) {
+            let text = fs::read_to_string(&file).expect("readable");
+            let name = file.display();
+            assert!(
+                text.starts_with("//! "),
+                "{name} does not say what it is about"
+            );
+            let lines = text.lines().count();
+            assert!(lines <= LONGEST, "{name} has {lines} lines");
+        }
     }
 }

@@ -8,9 +8,9 @@
 //! collected ends its registration, without a wait. Callbacks get the `Mm` that was registered through, or, if that is gone, one
 //! that is no user.
 //!
-//! The interpreter's lock. Whatever can wait (an explorer makes every call of the contract wait), or calls back, runs detached (`calls::event`); callbacks attach (`calls::callback`).
-//! No lock of this crate is held across either, nor while an object is dropped. There is one interpreter: classes, and the end of
-//! callbacks, are the process's.
+//! The interpreter's lock. Whatever can wait (an explorer makes every call of the contract wait), or calls back, runs detached
+//! (`calls::event`); callbacks attach (`calls::callback`). No lock of this crate is held across either, nor while an object is
+//! dropped. There is one interpreter: classes, and the end of callbacks, are the process's.
 
 /// A dict of these items.
 macro_rules! dict {
