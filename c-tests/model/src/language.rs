@@ -9,19 +9,6 @@ use crate::contract::{OPS, Op, Ops};
 const NAMES: [&str; OPS] = [
     "rel", "cfy", "cy", "ty", "cpte", "start", "end", "tlb", "alloc", "free", "inv",
 ];
-const ALL: [Op; OPS] = [
-    Op::Release,
-    Op::ClearFlushYoung,
-    Op::ClearYoung,
-    Op::TestYoung,
-    Op::ChangePte,
-    Op::Start,
-    Op::End,
-    Op::Tlb,
-    Op::Alloc,
-    Op::Free,
-    Op::Invalidate,
-];
 
 /// How many slots of each kind mnrun has.
 pub const MMS: usize = 16;
@@ -268,7 +255,7 @@ pub struct OpSet {
 
 fn callback(name: &str) -> Result<Op, Bad> {
     let at = NAMES.iter().position(|known| *known == name);
-    at.map(|at| ALL[at])
+    at.map(|at| Op::ALL[at])
         .ok_or_else(|| "callback name".to_owned())
 }
 

@@ -24,6 +24,23 @@ pub enum Op {
 /// How many kinds of callbacks there are.
 pub const OPS: usize = 11;
 
+impl Op {
+    /// All of them, in order.
+    pub const ALL: [Self; OPS] = [
+        Self::Release,
+        Self::ClearFlushYoung,
+        Self::ClearYoung,
+        Self::TestYoung,
+        Self::ChangePte,
+        Self::Start,
+        Self::End,
+        Self::Tlb,
+        Self::Alloc,
+        Self::Free,
+        Self::Invalidate,
+    ];
+}
+
 /// An ops struct: its address (any number), and the members that are not NULL, a bit for each [`Op`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ops {

@@ -8,7 +8,7 @@ use std::thread;
 use super::verdict::*;
 use super::*;
 use crate::baton;
-use crate::contract::{Args, Call, OPS, Op, Range};
+use crate::contract::{Args, Call, Op, Range};
 use crate::language::Act;
 
 #[repr(C)]
@@ -100,22 +100,8 @@ pub(super) fn mm_of(handle: usize) -> Mm {
     std::ptr::with_exposed_provenance_mut(handle)
 }
 
-pub(super) const ALL: [Op; OPS] = [
-    Op::Release,
-    Op::ClearFlushYoung,
-    Op::ClearYoung,
-    Op::TestYoung,
-    Op::ChangePte,
-    Op::Start,
-    Op::End,
-    Op::Tlb,
-    Op::Alloc,
-    Op::Free,
-    Op::Invalidate,
-];
-
 pub(super) fn op_of(number: c_int) -> Op {
-    ALL[usize::try_from(number).unwrap_or(0)]
+    Op::ALL[usize::try_from(number).unwrap_or(0)]
 }
 
 pub(super) fn callback(call: &Call) -> i64 {
