@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* SPEC 1.6 and 2 in C. Generated from the assertions of src/abi: run `make headers`. */
 #define MMU_NOTIFIER_KERNEL 0x070100
+#include <linux/llist.h>
 #include <linux/mmu_notifier.h>
 #include <linux/sched/mm.h>
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * <linux/list.h>, <linux/rculist.h>: every operation against the sequence of
+ * <linux/list.h>, <linux/rculist.h>, <linux/llist.h>: every operation against the sequence of
  * values that it must leave.  C and C++.
  */
 #include <stdarg.h>
 #include <sys/queue.h>
 
 #include <linux/list.h>
+#include <linux/llist.h>
 #include <linux/rculist.h>
 
 #include "check.h"
@@ -15,6 +16,7 @@ struct item {
 	int value;
 	struct list_head link;
 	struct hlist_node hash;
+	struct llist_node lockless;
 };
 
 static struct item items[8];
@@ -81,7 +83,7 @@ static void hfill(struct hlist_head *head, int count)
 static void test_add_and_delete(void)
 {
 	LIST_HEAD(list);
-	struct item a = { 10, LIST_HEAD_INIT(a.link), { NULL, NULL } };
+	struct item a = { 10, LIST_HEAD_INIT(a.link), { NULL, NULL }, { NULL } };
 
 	CHECK(list_empty(&list));
 	CHECK(list_empty_careful(&list));
@@ -457,6 +459,44 @@ static void test_rcu_more(void)
 	CHECK(hlist_empty(&other));
 }
 
+static void test_llist(void)
+{
+	LLIST_HEAD(list);
+	struct llist_node *chain, *node, *next_node;
+	struct item *pos, *next;
+	unsigned int digits = 0;
+	int i;
+
+	CHECK(llist_empty(&list) && !llist_del_all(&list));
+	for (i = 0; i < 4; i++)
+		CHECK(llist_add(&items[i].lockless, &list) == (i == 0));
+	CHECK(!llist_empty(&list));
+	items[5].lockless.next = &items[6].lockless;
+	CHECK(!llist_add_batch(&items[5].lockless, &items[6].lockless, &list));
+	chain = llist_del_all(&list);
+	CHECK(llist_empty(&list));
+	llist_for_each_entry(pos, chain, lockless)
+		digits = digits * 10 + pos->value;
+	CHECK(digits == 563210);
+	digits = 0;
+	llist_for_each(node, chain)
+		digits++;
+	CHECK(digits == 6);
+	llist_for_each_safe(node, next_node, chain) {
+		if (next_node == NULL)
+			CHECK(llist_entry(node, struct item, lockless) ==
+			      &items[0]);
+	}
+	digits = 0;
+	llist_for_each_entry_safe(pos, next, chain, lockless) {
+		digits = digits * 10 + pos->value;
+		pos->lockless.next = NULL;
+	}
+	CHECK(digits == 563210);
+	init_llist_head(&list);
+	CHECK(llist_add(&items[0].lockless, &list));
+}
+
 int main(void)
 {
 	test_add_and_delete();
@@ -467,5 +507,6 @@ int main(void)
 	test_hlist();
 	test_list_more();
 	test_rcu_more();
+	test_llist();
 	return check_result();
 }

@@ -181,7 +181,7 @@ const HEADERS: &[Header] = &[
     Header {
         path: "include/mmu_notifier/abi/structs_7_1.h",
         sources: &["src/abi/versions.rs"],
-        includes: &["mmu_notifier/abi/structs_range.h"],
+        includes: &["linux/llist.h", "mmu_notifier/abi/structs_range.h"],
         defines: &[
             "mmu_notifier_ops_7_1",
             "mmu_interval_notifier_ops_7_1",
@@ -508,7 +508,7 @@ fn the_c_assertions_are_up_to_date() {
             "/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n\
              /* SPEC 1.6 and 2 in C. Generated from the assertions of src/abi: run `make headers`. */\n\
              #define MMU_NOTIFIER_KERNEL {kernel}\n\
-             #include <linux/mmu_notifier.h>\n#include <linux/sched/mm.h>\n\n"
+             #include <linux/llist.h>\n#include <linux/mmu_notifier.h>\n#include <linux/sched/mm.h>\n\n"
         );
         let differs = |name: &str| KERNELS.iter().any(|(_, _, own)| own.contains(&name));
         for layout in all().filter(|layout| own.contains(&layout.name) || !differs(layout.name)) {

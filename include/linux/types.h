@@ -54,10 +54,6 @@ struct hlist_head {
 	struct hlist_node *first;
 };
 
-struct llist_node {
-	struct llist_node *next;
-};
-
 /* Lies in an object that is to be called back for; see <linux/rcupdate.h>. */
 struct callback_head {
 	struct callback_head *next;

@@ -11,6 +11,7 @@
 
 #if MMU_NOTIFIER_KERNEL >= 0x070100
 
+#include <linux/llist.h>
 #include <mmu_notifier/abi/structs_range.h>
 
 /**

@@ -60,6 +60,7 @@ const NO_ROUNDTRIP: &[&str] = &[
 const HEADERS: &[&str] = &[
     "linux/mmu_notifier.h",
     "linux/kthread.h",
+    "linux/llist.h",
     "linux/mm.h",
     "linux/poison.h",
     "linux/sched/mm.h",
