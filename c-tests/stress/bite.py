@@ -21,7 +21,7 @@ MISTAKES = {
     "exit-no-grace-period": [("src/mm/events.rs", "    chain::synchronize();\n", "")],
     "unregister-begins-before-unlinking": [("src/mm/notifiers.rs",
         "delist(subscription, mm, subscriptions);\n        chain::synchronize();",
-        "let early = WALKS.begin();\n        delist(subscription, mm, subscriptions);\n        WALKS.wait(early);")],
+        "let early = chain::WALKS.begin();\n        delist(subscription, mm, subscriptions);\n        chain::WALKS.wait(early);")],
     "free-before-grace-period": [("src/srcu/worker/queue.rs",
         "let ripe = first <= self.ripe;",
         "let ripe = first <= first.max(self.ripe);")],
@@ -88,8 +88,8 @@ MISTAKES = {
         "        // ORDERING: Relaxed: as above.\n        pprev_of(node).store(ptr::null_mut(), Ordering::Relaxed);",
         "        // ORDERING: Relaxed: as above.\n"
         "        pprev_of(node).store(ptr::null_mut(), Ordering::Relaxed);\n        next_of(node).store(ptr::without_provenance_mut(0x5a50), Ordering::Relaxed);")],
-    "get-not-counted": [("src/mm/notifiers.rs", "    *users += 1;\n", "    let _ = users;\n")],
-    "synchronize-does-not-wait-for-frees": [("src/mm/notifiers.rs", "    WORKER.barrier(owed);\n", "    let _ = owed;\n")],
+    "get-not-counted": [("src/mm/counted.rs", "    *users += 1;\n", "    let _ = users;\n")],
+    "synchronize-does-not-wait-for-frees": [("src/mm/counted.rs", "    WORKER.barrier(owed);\n", "    let _ = owed;\n")],
     "barrier-one-short": [("src/srcu/worker/mod.rs", "queue.finished >= target)", "queue.finished + 1 >= target)")],
     # -- drivers' domains
     "srcu-callback-early": [("src/srcu/domain.rs", "state.extra.ticket = state.close();", "state.close();")],
@@ -210,13 +210,13 @@ MISTAKES = {
         "users.store(now - 1, Ordering::Release);\n        match Ok::<i32, i32>(now) {\n"
         "            Ok(_) => return Ok(now == 1),")],
     "mmget-not-zero-of-zero": [("src/mm/lifetime.rs", "(users > 0).then(", "(users >= 0).then(")],
-    "free-keeps-its-reference": [("src/mm/notifiers.rs",
+    "free-keeps-its-reference": [("src/mm/counted.rs",
         "        if let Err(Error::Misuse(misuse)) = mmdrop(mm) {\n            misuse.report();\n        }\n",
         "        let _ = mm;\n")],
     "exit-drops-twice": [("src/mm/lifetime.rs",
         "        events::release(mm)?;\n        mmdrop(mm)\n",
         "        events::release(mm)?;\n        mmdrop(mm)?;\n        mmdrop(mm)\n")],
-    "put-frees-twice": [("src/mm/notifiers.rs",
+    "put-frees-twice": [("src/mm/counted.rs",
         "            frame.run(|| free(subscription));",
         "            frame.run(|| free(subscription));\n            frame.run(|| free(subscription));")],
     # -- fork

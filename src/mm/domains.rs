@@ -7,7 +7,7 @@
 use core::ffi::{CStr, c_int, c_void};
 
 use super::argument;
-use super::notifiers::WORKER;
+use super::worker::WORKER;
 use crate::abi::types::callback_head;
 use crate::report::{DV_7, RCU_CLEANUP, RCU_MEMORY, RCU_UNLOCK, Result};
 use crate::srcu::{self, Srcu, srcu_struct};

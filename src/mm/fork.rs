@@ -24,7 +24,8 @@ use super::domains::RCU;
 use super::registry::{self, process_mm};
 use super::subscriptions::{self, Subscriptions};
 use super::watched::WATCHED;
-use super::{notifiers, task};
+use super::worker::WORKER;
+use super::{counted, notifiers, task};
 use crate::abi::mm::{mm_struct, mmu_notifier_subscriptions};
 use crate::chain::WALKS;
 use crate::report;
@@ -49,7 +50,7 @@ static REGISTER: extern "C" fn() = {
 static FINISH: extern "C" fn() = {
     extern "C" fn finish() {
         point::retire();
-        notifiers::WORKER.stop_if_idle();
+        WORKER.stop_if_idle();
     }
     finish
 };
@@ -95,7 +96,7 @@ extern "C" fn prepare() {
 }
 
 fn hold_all() {
-    notifiers::WORKER.hold_for_fork();
+    WORKER.hold_for_fork();
     registry::hold_for_fork();
     // SAFETY: The list is held.
     unsafe { registry::each(|mm| hold(mm)) };
@@ -135,7 +136,7 @@ unsafe fn release_all_in_parent() {
         WATCHED.release_in_parent();
         registry::each(|mm| release_in_parent(mm));
         registry::release_after_fork();
-        notifiers::WORKER.release_in_parent();
+        WORKER.release_in_parent();
     }
 }
 
@@ -158,8 +159,7 @@ extern "C" fn child() {
         renew_process_mm();
         notifiers::after_fork_in_child();
         registry::release_after_fork();
-        notifiers::WORKER
-            .release_in_child(|head| (*notifiers::notifier_of_rcu(head)).mm == process_mm());
+        WORKER.release_in_child(|head| (*counted::notifier_of_rcu(head)).mm == process_mm());
     }
     task::after_fork_in_child();
     calls::tell(|observer| observer.fork_ended_in_child);

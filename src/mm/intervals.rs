@@ -3,8 +3,9 @@
 use core::ffi::{CStr, c_ulong};
 
 use super::lifetime::{count, has_users, mmdrop, opaque};
-use super::notifiers::{self, WORKER};
+use super::notifiers;
 use super::watched::WATCHED;
+use super::worker::WORKER;
 use super::{argument, calls, locks, subscriptions};
 use crate::abi::mm::mm_struct;
 use crate::abi::notifier::mmu_interval_notifier;

@@ -4,7 +4,7 @@ use core::alloc::Layout;
 use core::ffi::{CStr, c_void};
 use core::mem::offset_of;
 
-use super::{argument, events, notifiers, registry, subscriptions};
+use super::{argument, events, registry, subscriptions, worker};
 use crate::abi::mm::mm_struct;
 use crate::abi::types::{atomic_t, callback_head};
 use crate::report::{DS_1, DV_7, ML_2, ML_3, Result};
@@ -126,7 +126,7 @@ pub unsafe fn mmput_async(mm: *mut mm_struct) -> Result<()> {
     // SAFETY: The users' reference keeps the mm; only the last user's drop queues it.
     unsafe {
         (*mm).async_work.func = Some(exit_work);
-        notifiers::on_worker(&raw mut (*mm).async_work);
+        worker::on_worker(&raw mut (*mm).async_work);
     }
     Ok(())
 }

@@ -22,6 +22,7 @@
 )]
 
 pub mod calls;
+mod counted;
 mod domains;
 mod events;
 mod fork;
@@ -36,8 +37,10 @@ mod subscriptions;
 mod task;
 mod walk;
 mod watched;
+mod worker;
 
 pub use crate::interval::Request;
+pub use counted::{get_locked, put, synchronize};
 pub use domains::{
     call_rcu, call_srcu, cleanup_srcu, free_rcu, rcu_read_lock, rcu_read_unlock, srcu_barrier,
     srcu_read_lock, srcu_read_unlock, synchronize_rcu, synchronize_srcu,
@@ -57,14 +60,15 @@ pub use lifetime::{
     mm_alloc, mmdrop, mmget, mmget_not_zero, mmgrab, mmput, mmput_async, subscriptions_destroy,
 };
 pub use locks::{LockKind, assert_locked, assert_write_locked, rmap, semaphore};
-pub use notifiers::{
-    get_locked, on_worker, put, register, register_locked, synchronize, unregister,
-};
+pub use notifiers::{register, register_locked, unregister};
 pub use producers::{clears, madvise, mmap, mprotect, mremap, munmap};
 pub use registry::process_mm;
 pub use subscribed::Subscribed;
 pub use task::{current, get_task_mm, kthread_unuse_mm, kthread_use_mm};
 pub use watched::{BLOCK_SHIFT, BLOCKS, MORE_BLOCKS, WATCHED, Watched};
+#[cfg(loom)]
+pub use worker::stop_worker;
+pub use worker::{on_worker, rouse_worker, worker_bed};
 
 use core::ffi::CStr;
 
@@ -83,20 +87,4 @@ pub fn argument<T>(pointer: *const T, function: &'static CStr) -> Result<()> {
         return Err(missing(function));
     }
     Ok(())
-}
-
-/// Has the library's worker look round, and starts it if need be. False: there is no thread to be had.
-pub fn rouse_worker() -> bool {
-    notifiers::WORKER.rouse()
-}
-
-/// What the library's worker, and nobody else, sleeps on: a key, as the wait hook gets it.
-pub fn worker_bed() -> *const core::ffi::c_void {
-    notifiers::WORKER.bed()
-}
-
-/// Ends the worker, which is idle: a model has no thread left when it ends.
-#[cfg(loom)]
-pub fn stop_worker() {
-    notifiers::WORKER.stop_if_idle();
 }

@@ -1,43 +1,26 @@
-//! Notifiers of a whole address space: register, unregister, get, put, synchronize (SPEC 3.8 to 3.10, 3.13).
+//! Notifiers of a whole address space: register, unregister (SPEC 3.8, 3.9).
 //!
 //! A registered notifier carries a stamp in its `rcu.func`, which drivers never look at, until it is unregistered or
 //! its last put is made; then the word is the worker's (`srcu::Worker`). That is how a second unregister is told from
 //! the first one after mm exit has unlinked the notifier (DV-9).
 
-use core::ffi::{CStr, c_uint, c_void};
-use core::mem::offset_of;
+use core::ffi::{CStr, c_void};
 
-use super::domains::RCU;
-use super::lifetime::{count, has_users, mmdrop, opaque};
+use super::lifetime::{count, has_users, mmdrop};
 use super::subscriptions::{self, Subscriptions};
 use super::walk::Walk;
 use super::watched::WATCHED;
-use super::{argument, calls, locks, registry, task};
+use super::worker::WORKER;
+use super::{argument, calls, locks, registry};
 use crate::abi::mm::mm_struct;
-use crate::abi::notifier::{mmu_notifier, mmu_notifier_ops};
-use crate::abi::types::callback_head;
-use crate::chain::{self, Held, WALKS};
+use crate::abi::notifier::mmu_notifier;
+use crate::chain::{self, Held};
 use crate::dispatch::{self, Abi, NotifierOps};
 use crate::report::{
-    DV_7, DV_9_REGISTER, DV_9_UNREGISTER, DV_14_ALLOC, DV_14_ALLOC_OP, Error, GP_1, GP_5, GP_7,
-    RG_1_LOCK, RG_1_USERS, RG_2, Result, UN_1,
+    DV_7, DV_9_REGISTER, DV_9_UNREGISTER, Error, RG_1_LOCK, RG_1_USERS, RG_2, Result, UN_1,
 };
-use crate::srcu::{Worker, WorkerOps};
 use crate::sync::{AtomicUsize, Ordering};
-use crate::thread::{self, Callbacks, Frame, Kind};
-
-crate::sync::global! {
-    /// Runs what puts owe, and the ends of address spaces that mmput_async() could not run itself.
-    pub(super) static WORKER: Worker = Worker::new(
-        &WALKS,
-        &RCU,
-        WorkerOps {
-            begin: task::begin_worker,
-            call: free_work,
-            may_start: || !calls::is_inside(),
-        },
-    );
-}
+use crate::thread::{self};
 
 /// "mmunotif": with the number of forks up to this process, a word that no ticket and no function has.
 const REGISTERED: usize = 0x6d6d_756e_6f74_6966;
@@ -52,7 +35,7 @@ fn own_stamp() -> usize {
 }
 
 /// Is this the stamp of a registration, in this process or in one that it was forked from?
-fn is_stamp(word: usize) -> bool {
+pub(super) fn is_stamp(word: usize) -> bool {
     // ORDERING: Relaxed: as above.
     word ^ REGISTERED <= FORKS.load(Ordering::Relaxed)
 }
@@ -63,10 +46,8 @@ pub(super) fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-const MAX_ERRNO: usize = 4095;
-
 /// The word of a notifier that says whether it is registered.
-unsafe fn stamp(subscription: *mut mmu_notifier) -> *mut usize {
+pub(super) unsafe fn stamp(subscription: *mut mmu_notifier) -> *mut usize {
     // SAFETY: The caller passes a valid notifier; only an address is computed.
     unsafe { (&raw mut (*subscription).rcu.func).cast() }
 }
@@ -137,7 +118,7 @@ pub(super) unsafe fn with_mmap_lock<T>(
 
 /// Registers a notifier. mmap_lock is held; the reverse-map lock is taken here.
 // SPEC: RG-6
-unsafe fn add(
+pub(super) unsafe fn add(
     subscription: *mut mmu_notifier,
     mm: *mut mm_struct,
     abi: Abi,
@@ -357,7 +338,11 @@ unsafe fn delist(
 }
 
 /// Unlinks a notifier of `mm`.
-unsafe fn unlink(chain: &mut Held<'_>, subscription: *mut mmu_notifier, mm: *mut mm_struct) {
+pub(super) unsafe fn unlink(
+    chain: &mut Held<'_>,
+    subscription: *mut mmu_notifier,
+    mm: *mut mm_struct,
+) {
     // SAFETY: The caller's chain is that of `mm`, and had the notifier.
     unsafe { chain.unlink(subscription) };
     if calls::is_own(mm) {
@@ -367,7 +352,7 @@ unsafe fn unlink(chain: &mut Held<'_>, subscription: *mut mmu_notifier, mm: *mut
 
 /// Was this registration inherited over fork? Then it ends silently, once all of its gets are given back.
 // SPEC: DV-13
-unsafe fn end_inherited(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> bool {
+pub(super) unsafe fn end_inherited(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> bool {
     // SAFETY: The caller passes valid objects.
     unsafe {
         if stamp(subscription).read() == own_stamp() {
@@ -388,205 +373,4 @@ unsafe fn end_inherited(subscription: *mut mmu_notifier, mm: *mut mm_struct) -> 
             listed
         })
     }
-}
-
-/// The notifier of `mm` with these `ops`, registered if there is none: `ops->alloc_notifier` makes it. mmap_lock is held
-/// for writing by the caller.
-///
-/// # Errors
-/// EOVERFLOW: `users` is at its maximum; what alloc_notifier returned; those of [`register`].
-///
-/// # Safety
-/// As [`register`].
-// SPEC: GP-1 GP-3 GP-4
-pub unsafe fn get_locked(
-    ops: *const mmu_notifier_ops,
-    mm: *mut mm_struct,
-    abi: Abi,
-) -> Result<*mut mmu_notifier> {
-    const FUNCTION: &CStr = c"mmu_notifier_get_locked";
-    argument(ops, FUNCTION)?;
-    argument(mm, FUNCTION)?;
-    // SAFETY: The caller's promise.
-    unsafe {
-        if !locks::is_write_locked(mm) {
-            GP_1.broken_by(FUNCTION).about(mm.cast()).report();
-        }
-        if let Some(found) = subscriptions::of(mm).and_then(|known| take_listed(ops, known)) {
-            return found;
-        }
-        let table = NotifierOps::new(ops.cast(), abi);
-        let fresh = allocate_notifier(table, mm, FUNCTION)?;
-        if subscriptions::of(mm).is_some_and(|known| known.chain.lock().contains(fresh)) {
-            let misuse = DV_9_REGISTER.broken_by(FUNCTION).about(fresh.cast());
-            return Err(misuse.errno(libc::EINVAL).into());
-        }
-        (*fresh).ops = ops;
-        match add(fresh, mm, abi, FUNCTION) {
-            Ok(()) => {
-                calls::wait_after_register(mm);
-                if calls::is_enabled() {
-                    // Its last put may be made by a callback inside free(), where no thread can be started.
-                    WORKER.kick();
-                }
-                Ok(fresh)
-            }
-            Err(error) => {
-                // SPEC: GP-3
-                if let Some(free) = table.free() {
-                    free(fresh);
-                }
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Counts one more user of the newest listed notifier with these ops.
-// SPEC: GP-1 GP-2
-unsafe fn take_listed(
-    ops: *const mmu_notifier_ops,
-    subscriptions: &Subscriptions,
-) -> Option<Result<*mut mmu_notifier>> {
-    let chain = subscriptions.chain.lock();
-    // SAFETY: Listed notifiers are valid while the lock is held.
-    let found = chain.find(|listed| unsafe { (*listed).ops } == ops)?;
-    // SAFETY: As above.
-    let users = unsafe { &mut (*found).users };
-    if *users == c_uint::MAX {
-        return Some(Err(Error::Errno(libc::EOVERFLOW)));
-    }
-    *users += 1;
-    Some(Ok(found))
-}
-
-// SPEC: GP-3 DV-14
-unsafe fn allocate_notifier(
-    ops: NotifierOps,
-    mm: *mut mm_struct,
-    function: &'static CStr,
-) -> Result<*mut mmu_notifier> {
-    let Some(alloc) = ops.alloc() else {
-        return Err(DV_14_ALLOC_OP.broken_by(function).into());
-    };
-    // SAFETY: The driver's op gets a valid mm.
-    let fresh = unsafe { alloc(mm) };
-    if fresh.is_null() {
-        return Err(DV_14_ALLOC
-            .broken_by(function)
-            .inside(c"alloc_notifier")
-            .into());
-    }
-    let errno = fresh.addr().wrapping_neg();
-    if errno <= MAX_ERRNO {
-        return Err(Error::Errno(i32::try_from(errno).unwrap_or(libc::EINVAL)));
-    }
-    Ok(fresh)
-}
-
-/// Gives back one get (or the registration). After the last one `ops->free_notifier` is owed: it runs on the library's
-/// worker once all present walks are over, and then the reference to the mm is dropped. Never sleeps.
-///
-/// # Errors
-/// DV-14; GP-5: there are no users; GP-7: there is no free_notifier to call.
-///
-/// # Safety
-/// `subscription` is NULL or valid.
-// SPEC: GP-5 GP-6 GP-8 GP-9 GP-10
-pub unsafe fn put(subscription: *mut mmu_notifier) -> Result<()> {
-    const FUNCTION: &CStr = c"mmu_notifier_put";
-    argument(subscription, FUNCTION)?;
-    // SAFETY: The caller's promise.
-    unsafe {
-        let mm = (*subscription).mm;
-        let no_users = GP_5.broken_by(FUNCTION).about(subscription.cast());
-        if mm.is_null() && (*subscription).users == 0 {
-            return Err(no_users.into());
-        }
-        argument(mm, FUNCTION)?;
-        if end_inherited(subscription, mm) {
-            return Ok(());
-        }
-        let Some(subscriptions) = subscriptions::of(mm) else {
-            return Err(no_users.into());
-        };
-        let mut chain = subscriptions.chain.lock();
-        if (*subscription).users == 0 {
-            return Err(no_users.into());
-        }
-        if !is_stamp(stamp(subscription).read()) {
-            return Err(DV_9_UNREGISTER
-                .broken_by(FUNCTION)
-                .about(subscription.cast())
-                .into());
-        }
-        if (*subscription).users == 1 && NotifierOps::of(subscription).free().is_none() {
-            return Err(GP_7.broken_by(FUNCTION).about(subscription.cast()).into());
-        }
-        (*subscription).users -= 1;
-        if (*subscription).users > 0 {
-            return Ok(());
-        }
-        unlink(&mut chain, subscription, mm);
-        drop(chain);
-        WORKER.call(&raw mut (*subscription).rcu);
-    }
-    Ok(())
-}
-
-static FREE_NOTIFIER: Callbacks = Callbacks::new(Kind::Free, c"free_notifier");
-
-/// The worker's half of a last put.
-///
-/// # Safety
-/// `head` is the `rcu` of a notifier whose last put was made, and all walks of that time are over.
-// SPEC: GP-7
-unsafe fn free_work(head: *mut callback_head) {
-    let subscription = notifier_of_rcu(head);
-    // SAFETY: The caller's promise.
-    unsafe {
-        let mm = (*subscription).mm;
-        let free = NotifierOps::of(subscription).free();
-        if let Some(free) = free {
-            let frame = Frame::new(&FREE_NOTIFIER, opaque(mm), false);
-            frame.run(|| free(subscription));
-        }
-        if let Err(Error::Misuse(misuse)) = mmdrop(mm) {
-            misuse.report();
-        }
-    }
-}
-
-/// The notifier that the worker's `head` is part of.
-pub(super) fn notifier_of_rcu(head: *mut callback_head) -> *mut mmu_notifier {
-    head.wrapping_byte_sub(offset_of!(mmu_notifier, rcu)).cast()
-}
-
-/// Waits until every free_notifier that is owed now has run, the drop of its mm included, and until every walk of any mm
-/// that is in progress is over.
-///
-/// # Errors
-/// DV-7: the call would wait for the callback that makes it.
-// SPEC: SY-1 DV-5
-pub fn synchronize() -> Result<()> {
-    if let Some(op) = thread::inside_section().or_else(thread::inside_worker) {
-        return Err(DV_7
-            .broken_by(c"mmu_notifier_synchronize")
-            .inside(op)
-            .into());
-    }
-    let owed = WORKER.queued();
-    chain::synchronize();
-    WORKER.barrier(owed);
-    Ok(())
-}
-
-/// Has `work.func` called with `work` on the library's worker, after what was queued before.
-///
-/// # Safety
-/// `work` is the library's until its function is called, which may be done on another thread.
-pub unsafe fn on_worker(work: *mut callback_head) {
-    // SAFETY: The caller's promise.
-    unsafe { WORKER.push_work(work) };
-    WORKER.kick();
 }

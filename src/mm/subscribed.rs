@@ -7,8 +7,8 @@ use core::ffi::c_int;
 use core::ops::Deref;
 
 use super::events;
-use super::notifiers::WORKER;
 use super::subscriptions::{self, Subscriptions};
+use super::worker::WORKER;
 use crate::abi::notifier::mmu_notifier_range;
 use crate::chain::{FailedStart, Solo};
 use crate::dispatch::Range;

@@ -2,8 +2,8 @@
 
 use core::ops::Deref;
 
-use super::notifiers::WORKER;
 use super::subscriptions::Subscriptions;
+use super::worker::WORKER;
 use crate::abi::mm::mm_struct;
 use crate::chain::Section;
 
