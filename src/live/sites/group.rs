@@ -115,14 +115,18 @@ impl Group {
         if self.sites.len() + sites.len() > MOST {
             return Err(Reason::Sites);
         }
-        // In front of the slots, the address of the gate.
+        // In front of the slots, the addresses of the gate's entries.
+        const ENTRY: usize = size_of::<usize>();
         let size = (sites.len() + 1) * slot::SIZE;
         let mut pages = Pages::new(code, size).ok_or(Reason::Slots)?;
         let place = pages.place;
-        pages.bytes()[..size_of::<usize>()].copy_from_slice(&gate::address().to_ne_bytes());
+        for (entry, address) in pages.bytes().chunks_exact_mut(ENTRY).zip(gate::addresses()) {
+            entry.copy_from_slice(&address.to_ne_bytes());
+        }
         for (index, site) in (1..).zip(sites) {
             let offset = index * slot::SIZE;
-            let code = slot::encode(&site, place + offset, place).ok_or(Reason::Slots)?;
+            let entry = place + ENTRY * gate::Entry::of(site.number) as usize;
+            let code = slot::encode(&site, place + offset, entry).ok_or(Reason::Slots)?;
             let jump = slot::jump(site.address, place + offset).ok_or(Reason::Slots)?;
             pages.bytes()[offset..offset + slot::SIZE].copy_from_slice(&code);
             self.sites.push(Planned::new(site, jump, object));

@@ -4,6 +4,10 @@
 //! skipped by the slot. CF tells the slot what is left to do: set, it makes the system call itself, with everything as it
 //! was; clear, the result is in rax.
 //!
+//! Most sites have one number for good, so they enter behind the look at it (`Entry`). That is not for its nanosecond: a processor that takes
+//! a page fault has run ahead into what comes behind it, and if that was a branch it did not foresee, the fault is a third dearer (M9
+//! in docs/performance.md). For the same reason a range within one block is looked at without a loop.
+//!
 //! What nobody watches is decided here, without a change of any other register. It is the machine code of `mm::calls::Call` (look there
 //! for why): enter the section, look at the hull and then at the blocks, make the call, leave. Everything else saves the vector registers and goes on
 //! in `hook`. So do calls of a thread that has no record yet, holds a lock of the library, or is in a section or a callback.
@@ -182,14 +186,49 @@ pub(in crate::live) fn prepare() {
 }
 
 unsafe extern "C" {
-    /// See the module comment. Not to be called.
+    /// See the module comment. Not to be called, nor the next three.
     #[link_name = "mmu_notifier_live_gate"]
     fn gate();
+    #[link_name = "mmu_notifier_live_gate_range"]
+    fn gate_range();
+    #[link_name = "mmu_notifier_live_gate_third"]
+    fn gate_third();
+    #[link_name = "mmu_notifier_live_gate_map"]
+    fn gate_map();
 }
 
-/// Where slots go.
-pub(in crate::live) fn address() -> usize {
-    gate as *const () as usize
+/// Where a slot enters.
+#[derive(Clone, Copy)]
+pub(in crate::live) enum Entry {
+    /// With any number.
+    Any = 0,
+    /// With one of `Class::Range`.
+    Range = 1,
+    /// With one of `Class::Third`.
+    Third = 2,
+    /// With that of mmap.
+    Map = 3,
+}
+
+impl Entry {
+    /// That of sites with this number. None: their callers'.
+    pub(in crate::live) fn of(number: Option<usize>) -> Self {
+        const RANGE: u8 = Class::Range as u8;
+        const THIRD: u8 = Class::Third as u8;
+        const MAP: u8 = Class::Map as u8;
+        match number.and_then(|number| CLASS.get(number)) {
+            Some(&RANGE) => Self::Range,
+            Some(&THIRD) => Self::Third,
+            Some(&MAP) => Self::Map,
+            _ => Self::Any,
+        }
+    }
+}
+
+/// The addresses of the entries.
+pub(in crate::live) fn addresses() -> [usize; 4] {
+    let entries: [unsafe extern "C" fn(); 4] = [gate, gate_range, gate_third, gate_map];
+    entries.map(|entry| entry as *const () as usize)
 }
 
 global_asm!(
@@ -246,6 +285,10 @@ global_asm!(
     "test esi, {takes_away}",
     "jnz 5f",
     "jmp 9b",
+    ".globl mmu_notifier_live_gate_third",
+    ".hidden mmu_notifier_live_gate_third",
+    "mmu_notifier_live_gate_third:",
+    "endbr64",
     "33:",
     "test edx, {grows_down}",
     "jnz 5f",
@@ -258,6 +301,10 @@ global_asm!(
     "je 9b",
     "jmp 5f",
     // mmap
+    ".globl mmu_notifier_live_gate_map",
+    ".hidden mmu_notifier_live_gate_map",
+    "mmu_notifier_live_gate_map:",
+    "endbr64",
     "1:",
     "test r10d, {map_fixed}",
     "jz 35b",
@@ -266,6 +313,11 @@ global_asm!(
     "jnz 5f",
     "test r10d, {map_anonymous}",
     "jz 5f",
+    "jmp 2f",
+    ".globl mmu_notifier_live_gate_range",
+    ".hidden mmu_notifier_live_gate_range",
+    "mmu_notifier_live_gate_range:",
+    "endbr64",
     // The thread: no lock held, in no section, in no callback.
     "2:",
     "mov rcx, qword ptr [rip + mmu_notifier_thread_words@GOTTPOFF]",
@@ -305,17 +357,12 @@ global_asm!(
     "shr r11, {block_shift}",
     "mov rcx, rdi",
     "shr rcx, {block_shift}",
-    "sub r11, rcx",
-    "cmp r11, {more_blocks}",
-    "ja 32f",
     "lea rdx, [rip + {watched} + {blocks}]",
-    "31:",
+    "sub r11, rcx",
+    "jnz 31f",
     "and ecx, {last_block}",
     "cmp dword ptr [rdx + 4 * rcx], 0",
     "jne 32f",
-    "inc ecx",
-    "dec r11",
-    "jns 31b",
     "pop rdx",
     ".cfi_adjust_cfa_offset -8",
     // Nobody: make the call, and leave the section.
@@ -329,6 +376,21 @@ global_asm!(
     "jne 7f",
     "clc",
     "ret",
+    // More than one block.
+    "31:",
+    ".cfi_adjust_cfa_offset 8",
+    "cmp r11, {more_blocks}",
+    "ja 32f",
+    "37:",
+    "and ecx, {last_block}",
+    "cmp dword ptr [rdx + 4 * rcx], 0",
+    "jne 32f",
+    "inc ecx",
+    "dec r11",
+    "jns 37b",
+    "pop rdx",
+    ".cfi_adjust_cfa_offset -8",
+    "jmp 6b",
     // Somebody may: leave the section again, and have a longer look. It tells who waits for that.
     "32:",
     ".cfi_adjust_cfa_offset 8",

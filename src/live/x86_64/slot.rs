@@ -60,7 +60,7 @@ impl Code {
     }
 }
 
-/// The slot of `site` at `address`; `gate` is where the address of the gate is stored. None if something is too far away.
+/// The slot of `site` at `address`; `gate` is where the address of the gate's entry is stored. None if something is too far away.
 pub(in crate::live) fn encode(site: &Site, address: usize, gate: usize) -> Option<[u8; SIZE]> {
     // What is put besides the middle is 43 bytes.
     const { assert!(43 + MIDDLE <= SIZE) };
