@@ -149,8 +149,6 @@ fn programs(stage: &Path, include: &Path, out: &Path) {
                 "free",
                 "posix_memalign",
                 "aligned_alloc",
-                "mmap",
-                "munmap",
             ]
             .map(|name| format!("-Wl,--wrap={name}")),
         ));

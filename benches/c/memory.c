@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * What the library takes from the heap for one object: linked with --wrap for
- * the functions below, which count.  Memory that this program, or libc inside
- * of itself, allocates is not the library's; mapped memory counts as far as it
- * has been touched.
+ * What the library takes for one object, of the heap and of mapped memory.  It
+ * is linked with --wrap for the functions below, which count; memory that this
+ * program, or libc inside of itself, allocates is not the library's.  That all
+ * comes from the heap that grows by brk(), stacks of threads included, so the
+ * pages of every mapping without a name are the library's, however it maps
+ * them; they count as far as they have been touched.
  *
  * Usage: memory; prints lines KIND COUNT BYTES-PER-OBJECT
  */
@@ -23,10 +25,7 @@
 
 extern const struct subject static_subject;
 
-/* What is measured makes its own allocations with the real functions. */
 static atomic_long heap;
-static struct { void *at; size_t bytes; } maps[4096];
-static atomic_int map_count;
 
 static void *counted(void *pointer, long sign)
 {
@@ -34,14 +33,13 @@ static void *counted(void *pointer, long sign)
 	return pointer;
 }
 
+/* What is measured makes its own allocations with the real functions. */
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *old, size_t bytes);
 void __real_free(void *pointer);
 int __real_posix_memalign(void **pointer, size_t alignment, size_t bytes);
 void *__real_aligned_alloc(size_t alignment, size_t bytes);
-void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
-int __real_munmap(void *at, size_t bytes);
 
 void *__wrap_malloc(size_t bytes)
 {
@@ -79,53 +77,41 @@ void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
 	return counted(__real_aligned_alloc(alignment, bytes), 1);
 }
 
-void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+/* Bytes of the pages from @begin to @end that were touched. */
+static long touched(unsigned long begin, unsigned long end)
 {
-	int i;
+	static unsigned char in[4096];
+	long bytes = 0, page = sysconf(_SC_PAGESIZE);
 
-	at = __real_mmap(at, bytes, prot, flags, fd, offset);
-	if (at != MAP_FAILED) {
-		i = atomic_fetch_add(&map_count, 1);
-		if (i >= (int)(sizeof(maps) / sizeof(maps[0])))
+	for (; begin < end; begin += sizeof(in) * page) {
+		unsigned long rest = (end - begin) / page;
+		size_t pages = rest < sizeof(in) ? rest : sizeof(in);
+
+		if (mincore((void *)begin, pages * page, in))
 			abort();
-		maps[i].at = at;
-		maps[i].bytes = bytes;
+		for (size_t p = 0; p < pages; p++)
+			bytes += in[p] & 1 ? page : 0;
 	}
-	return at;
+	return bytes;
 }
 
-/* All of a map, its beginning or its end: a map that is to be aligned is made wider, and cut. */
-int __wrap_munmap(void *at, size_t bytes)
-{
-	for (int i = 0; i < map_count; i++) {
-		char *begin = maps[i].at, *end = begin + maps[i].bytes;
-
-		if (!begin || (char *)at < begin || (char *)at >= end)
-			continue;
-		if (at != begin)
-			maps[i].bytes = (char *)at - begin;
-		else if (bytes < maps[i].bytes)
-			maps[i].at = begin + bytes, maps[i].bytes -= bytes;
-		else
-			maps[i].at = NULL;
-	}
-	return __real_munmap(at, bytes);
-}
-
-/* Bytes in use; of maps, pages that were touched. */
+/* Bytes in use. */
 static long used(void)
 {
-	long bytes = heap, page = sysconf(_SC_PAGESIZE);
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned long begin, end, inode;
+	char line[512], name[2];
+	long bytes = heap;
 
-	for (int i = 0; i < map_count; i++) {
-		size_t pages = (maps[i].bytes + page - 1) / page;
-		unsigned char *in = maps[i].at ? __real_malloc(pages) : NULL;
+	if (!maps)
+		abort();
+	while (fgets(line, sizeof(line), maps)) {
+		int words = sscanf(line, "%lx-%lx %*s %*s %*s %lu %1s", &begin, &end, &inode, name);
 
-		if (in && mincore(maps[i].at, maps[i].bytes, in) == 0)
-			for (size_t p = 0; p < pages; p++)
-				bytes += in[p] & 1 ? page : 0;
-		__real_free(in);
+		if (words == 3 && inode == 0)
+			bytes += touched(begin, end);
 	}
+	fclose(maps);
 	return bytes;
 }
 
@@ -221,6 +207,8 @@ static void mms(long count)
 static pthread_barrier_t started, attached, over;
 static void *space;
 
+enum { STACK = 64 << 10 };
+
 /* Its first walk and its first read section attach a thread. */
 static void *attach(void *nothing)
 {
@@ -235,17 +223,18 @@ static void *attach(void *nothing)
 static void threads(long count)
 {
 	pthread_t *all = __real_malloc(count * sizeof(*all));
+	char *stacks = __real_aligned_alloc(64, count * STACK);
 	pthread_attr_t attributes;
 	long before;
 
 	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, 64 << 10);
 	pthread_barrier_init(&started, NULL, count + 1);
 	pthread_barrier_init(&attached, NULL, count + 1);
 	pthread_barrier_init(&over, NULL, count + 1);
 	space = static_subject.mm_new(1);
 	for (long i = 0; i < count; i++)
-		if (pthread_create(&all[i], &attributes, attach, NULL)) {
+		if (pthread_attr_setstack(&attributes, stacks + i * STACK, STACK) ||
+		    pthread_create(&all[i], &attributes, attach, NULL)) {
 			fprintf(stderr, "memory: no more than %ld threads here\n", i);
 			exit(1);
 		}
@@ -257,11 +246,14 @@ static void threads(long count)
 	for (long i = 0; i < count; i++)
 		pthread_join(all[i], NULL);
 	static_subject.mm_free(space);
+	__real_free(stacks);
 	__real_free(all);
 }
 
 int main(void)
 {
+	if (!mallopt(M_MMAP_MAX, 0) || !mallopt(M_ARENA_MAX, 1))
+		return 1;
 	for (long n = 100; n <= 1000000; n *= 10)
 		intervals(n);
 	for (long n = 1; n <= 64; n *= 4)

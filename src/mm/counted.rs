@@ -25,10 +25,10 @@ const MAX_ERRNO: usize = 4095;
 /// for writing by the caller.
 ///
 /// # Errors
-/// EOVERFLOW: `users` is at its maximum; what alloc_notifier returned; those of [`register`].
+/// EOVERFLOW: `users` is at its maximum; what alloc_notifier returned; those of [`register`](super::register).
 ///
 /// # Safety
-/// As [`register`].
+/// As [`register`](super::register).
 // SPEC: GP-1 GP-3 GP-4
 pub unsafe fn get_locked(
     ops: *const mmu_notifier_ops,
