@@ -15,7 +15,7 @@ use mmu_notifier::abi::notifier::{
 use mmu_notifier::dispatch::{REFERENCE, Range};
 use mmu_notifier::interval::{Intervals, Request};
 use mmu_notifier::sync::{AtomicU64, Lock, Ordering};
-use mmu_notifier::thread;
+use mmu_notifier::thread::{self, Callbacks, Frame, Kind::Chain};
 
 use crate::tools::{Memory, Model, join, shared, spawn, up_to};
 
@@ -40,6 +40,7 @@ pub const MODELS: &[Model] = &[
     up_to("busy::sleepers", sleepers, [Some(2), Some(3)]),
     up_to("busy::refused", refused, [Some(3), Some(4)]),
     up_to("busy::removed", removed, [Some(4), Some(6)]),
+    up_to("busy::removed_inside", removed_inside, [Some(2), Some(3)]),
     up_to("busy::removed_two", removed_two, [Some(1), Some(2)]),
     up_to(
         "busy::deferred_insert_removed",
@@ -421,6 +422,27 @@ fn removed() {
     // SAFETY: Valid.
     let called = unsafe { &*driver }.calls.get();
     assert_eq!(space.number(), 2 + 2 * u64::from(called), "ST-5");
+    space.idle();
+}
+
+/// DV-7: a remove from an op of a range that is counted, and touches nothing, does not wait for it, though another thread's range
+/// may freeze the index in the middle of the call.
+fn removed_inside() {
+    static OP: Callbacks = Callbacks::new(Chain, c"invalidate_range_start");
+    let space = space();
+    let driver = Driver::new(Kind::Plain);
+    space.insert(driver, 0);
+    let producer = producer(&space, 0, PAGE);
+    assert!(space.open(2 * PAGE, 3 * PAGE, BLOCKABLE));
+    // SAFETY: Inserted.
+    let remove = || unsafe { space.intervals.remove(driver.cast(), mm()) };
+    let refused = Frame::new(&OP, mm(), true).run(remove).is_err();
+    assert_eq!(space.intervals.contains(driver.cast()), refused);
+    space.close();
+    if refused {
+        space.remove(driver);
+    }
+    join([producer]);
     space.idle();
 }
 

@@ -118,7 +118,8 @@ impl Owner {
     }
 }
 
-fn check_node(node: &Node, parent: *mut Node, level: usize) {
+/// Returns the greatest start below `node`.
+fn check_node(node: &Node, parent: *mut Node, level: usize) -> c_ulong {
     assert_eq!(node.parent.load(Relaxed), parent);
     assert!(node.taken() != 0 && node.taken() <= vector::ALL);
     let own = ptr::from_ref(node).cast_mut();
@@ -139,11 +140,12 @@ fn check_node(node: &Node, parent: *mut Node, level: usize) {
         } else {
             // SAFETY: A node of the tree.
             let child = unsafe { &*what.cast::<Node>() };
-            check_node(child, own, level - 1);
+            before = check_node(child, own, level - 1);
             let known = child.summary();
             assert!(start <= known.start && last == known.last);
         }
     }
+    before
 }
 
 fn expected(model: &[*mut Interval], start: c_ulong, last: c_ulong) -> Vec<*mut Interval> {

@@ -204,10 +204,9 @@ impl Intervals {
             // SAFETY: Deferred, hence a valid member.
             unsafe { state.deferred.remove(sub) };
         } else {
-            if self.word().is_odd() {
-                refuse_self_wait(mm, FUNCTION_OF_REMOVE)?;
-            }
             if !self.try_begin_change() {
+                // Now, not before: a range of another thread may have frozen the index meanwhile.
+                refuse_self_wait(mm, FUNCTION_OF_REMOVE)?;
                 // SAFETY: A member in the index.
                 unsafe { self.remove_later(state, sub) };
                 return Ok(());

@@ -188,8 +188,9 @@ pub unsafe fn remove(interval_sub: *mut mmu_interval_notifier) -> Result<()> {
         let Some(subscriptions) = own else {
             return Err(not_inserted(interval_sub));
         };
-        let interval = &(*interval_sub).interval_tree;
-        let (start, last) = (interval.start, interval.last);
+        // No reference: other threads may give the interval another leaf meanwhile.
+        let start = (*interval_sub).interval_tree.start;
+        let last = (*interval_sub).interval_tree.last;
         subscriptions.intervals.remove(interval_sub, opaque(mm))?;
         if calls::is_own(mm) {
             unwatch(start, last);
