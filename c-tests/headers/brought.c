@@ -61,6 +61,13 @@ void mmu_notifier_synchronize_rcu(void)
 	own_synchronize_rcu();
 }
 
+#if HOW != 2
+static void call_it(void (*function)(void))
+{
+	function();
+}
+#endif
+
 int main(void)
 {
 	atomic_t v = { 7 };
@@ -70,5 +77,11 @@ int main(void)
 	calls = 0;
 	synchronize_rcu();
 	CHECK(calls == 100);
+#if HOW != 2
+	/* They are functions in the kernel, and have addresses. */
+	calls = 0;
+	call_it(synchronize_rcu);
+	CHECK(calls == 100);
+#endif
 	return check_result();
 }

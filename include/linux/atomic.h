@@ -117,50 +117,53 @@ static inline bool __mmu_notifier_atomic_add_unless(atomic_t *v, int i,
 	return true;
 }
 
+static inline bool __mmu_notifier_atomic_inc_not_zero(atomic_t *v)
+{
+	return __mmu_notifier_atomic_add_unless(v, 1, 0);
+}
+
 /*
  * A driver's environment may have these, as functions before this header or,
  * behind an #undef, after it, or as macros.
  */
 #ifndef atomic_add
-#define atomic_add(i, v)	__mmu_notifier_atomic_add(i, v)
+#define atomic_add	__mmu_notifier_atomic_add
 #endif
 #ifndef atomic_sub
-#define atomic_sub(i, v)	__mmu_notifier_atomic_sub(i, v)
+#define atomic_sub	__mmu_notifier_atomic_sub
 #endif
 #ifndef atomic_dec
-#define atomic_dec(v)	__mmu_notifier_atomic_dec(v)
+#define atomic_dec	__mmu_notifier_atomic_dec
 #endif
 #ifndef atomic_add_return
-#define atomic_add_return(i, v)	__mmu_notifier_atomic_add_return(i, v)
+#define atomic_add_return	__mmu_notifier_atomic_add_return
 #endif
 #ifndef atomic_sub_return
-#define atomic_sub_return(i, v)	__mmu_notifier_atomic_sub_return(i, v)
+#define atomic_sub_return	__mmu_notifier_atomic_sub_return
 #endif
 #ifndef atomic_inc_return
-#define atomic_inc_return(v)	__mmu_notifier_atomic_inc_return(v)
+#define atomic_inc_return	__mmu_notifier_atomic_inc_return
 #endif
 #ifndef atomic_dec_return
-#define atomic_dec_return(v)	__mmu_notifier_atomic_dec_return(v)
+#define atomic_dec_return	__mmu_notifier_atomic_dec_return
 #endif
 #ifndef atomic_sub_and_test
-#define atomic_sub_and_test(i, v)	__mmu_notifier_atomic_sub_and_test(i, v)
+#define atomic_sub_and_test	__mmu_notifier_atomic_sub_and_test
 #endif
 #ifndef atomic_inc_and_test
-#define atomic_inc_and_test(v)	__mmu_notifier_atomic_inc_and_test(v)
+#define atomic_inc_and_test	__mmu_notifier_atomic_inc_and_test
 #endif
 #ifndef atomic_xchg
-#define atomic_xchg(v, i)	__mmu_notifier_atomic_xchg(v, i)
+#define atomic_xchg	__mmu_notifier_atomic_xchg
 #endif
 #ifndef atomic_cmpxchg
-#define atomic_cmpxchg(v, expected, i) \
-	__mmu_notifier_atomic_cmpxchg(v, expected, i)
+#define atomic_cmpxchg	__mmu_notifier_atomic_cmpxchg
 #endif
 #ifndef atomic_add_unless
-#define atomic_add_unless(v, i, unless) \
-	__mmu_notifier_atomic_add_unless(v, i, unless)
+#define atomic_add_unless	__mmu_notifier_atomic_add_unless
 #endif
 #ifndef atomic_inc_not_zero
-#define atomic_inc_not_zero(v)	atomic_add_unless(v, 1, 0)
+#define atomic_inc_not_zero	__mmu_notifier_atomic_inc_not_zero
 #endif
 
 #endif

@@ -43,12 +43,12 @@ static inline void rcu_read_unlock(void)
 
 /* Waits for the sections that are open now.  Never inside of one of them. */
 #ifndef synchronize_rcu
-#define synchronize_rcu()	mmu_notifier_synchronize_rcu()
+#define synchronize_rcu	mmu_notifier_synchronize_rcu
 #endif
 
 /* Calls @function(@head) when the sections that are open now are over. */
 #ifndef call_rcu
-#define call_rcu(head, function)	mmu_notifier_call_rcu(head, function)
+#define call_rcu	mmu_notifier_call_rcu
 #endif
 
 static inline void mmu_notifier_kfree(void *object)

@@ -36,7 +36,7 @@ static inline int __mmu_notifier_spin_is_locked(const spinlock_t *lock)
 	return __atomic_load_n(&lock->word, __ATOMIC_RELAXED) != 0;
 }
 #ifndef spin_is_locked
-#define spin_is_locked(lock)	__mmu_notifier_spin_is_locked(lock)
+#define spin_is_locked	__mmu_notifier_spin_is_locked
 #endif
 
 static inline bool __mmu_notifier_spin_try(spinlock_t *lock)
@@ -58,7 +58,7 @@ static inline int __mmu_notifier_spin_trylock(spinlock_t *lock)
 	return taken;
 }
 #ifndef spin_trylock
-#define spin_trylock(lock)	__mmu_notifier_spin_trylock(lock)
+#define spin_trylock	__mmu_notifier_spin_trylock
 #endif
 
 static inline void spin_lock(spinlock_t *lock) __acquires(lock)

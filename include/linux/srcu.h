@@ -37,7 +37,7 @@ struct srcu_struct {
 
 /* Every grace period is as fast as can be. */
 #ifndef synchronize_srcu_expedited
-#define synchronize_srcu_expedited(domain)	synchronize_srcu(domain)
+#define synchronize_srcu_expedited	synchronize_srcu
 #endif
 
 /* For assertions only: nothing keeps track. */
