@@ -6,13 +6,17 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -196,6 +200,37 @@ static void case_remove_from_a_twin(void)
 	other_must_be_told();
 }
 
+/* What is mapped cannot be asked for: too much is told. */
+static void case_remove_without_descriptors(void)
+{
+	static const struct rlimit none;
+
+	map_twice();
+	MUST(!setrlimit(RLIMIT_NOFILE, &none));
+	MUST(!madvise(one, 2 * PAGE, MADV_REMOVE));
+	other_must_be_told();
+}
+
+/* The first segment of all has the inode 0. */
+static void case_first_segment(void)
+{
+	int id;
+
+	if (unshare(CLONE_NEWIPC))
+		skip("no System V shared memory of one's own");
+	id = shmget(IPC_PRIVATE, LENGTH, IPC_CREAT | 0600);
+	one = shmat(id, NULL, 0);
+	other = shmat(id, NULL, 0);
+	MUST(!id && one != (void *)-1 && other != (void *)-1);
+	memset(one, 1, LENGTH);
+	watch(other + PAGE, PAGE);
+	MUST(!madvise(one, 2 * PAGE, MADV_REMOVE));
+	other_must_be_told();
+	told = 0;
+	MUST(!shmdt(other));
+	must_be_told();
+}
+
 static void case_remove_by_process_madvise(void)
 {
 	struct iovec vector;
@@ -252,13 +287,17 @@ static int check_child(void *data)
 	return 42;
 }
 
-static void clone_on_a_stack(void)
+static void must_end_with(long child, int value)
 {
 	int ended;
-	pid_t child = clone(check_child, stack + STACK, SIGCHLD, &its_data);
 
-	MUST(child > 0 && waitpid(child, &ended, 0) == child);
-	MUST(WIFEXITED(ended) && WEXITSTATUS(ended) == 42);
+	MUST(child > 0 && waitpid((pid_t)child, &ended, 0) == child);
+	MUST(WIFEXITED(ended) && WEXITSTATUS(ended) == value);
+}
+
+static void clone_on_a_stack(void)
+{
+	must_end_with(clone(check_child, stack + STACK, SIGCHLD, &its_data), 42);
 }
 
 static void case_clone_with_a_stack(void)
@@ -273,16 +312,22 @@ static void case_clone_with_a_stack(void)
 	MUST(told == 1 && !status().epoch);
 }
 
-static void *clone_often(void *data)
+enum { SMALL = 16 << 10 };
+
+static int check_place(void *its)
 {
-	_Alignas(16) char its[16 << 10];
+	char here;
 
-	for (int i = 0; i < 200; i++) {
-		pid_t child = clone(pause_child, its + sizeof(its), SIGCHLD, data);
+	return &here > (char *)its && &here < (char *)its + SMALL ? 42 : 1;
+}
 
-		MUST(child > 0 && !kill(child, SIGKILL) && waitpid(child, NULL, 0) == child);
-	}
-	return NULL;
+static void *clone_often(void *none)
+{
+	_Alignas(16) char its[SMALL];
+
+	for (int i = 0; i < 200; i++)
+		must_end_with(clone(check_place, its + SMALL, SIGCHLD, its), 42);
+	return none;
 }
 
 static void case_clone_among_threads(void)
@@ -298,16 +343,20 @@ static void case_clone_among_threads(void)
 	MUST(told == 800);
 }
 
+__attribute__((noreturn)) static void end_on_a_stack(void)
+{
+	_exit(check_place(stack + STACK / 2 - SMALL / 2));
+}
+
 /* syscall() returns on the new stack, to the word there. */
 static void case_clone3_with_a_stack(void)
 {
 	struct clone_args args = { .exit_signal = SIGCHLD, .stack = (unsigned long)stack, .stack_size = STACK / 2 };
-	long child;
 
-	*(unsigned long *)(stack + STACK / 2) = (unsigned long)pause_child;
+	*(unsigned long *)(stack + STACK / 2) = (unsigned long)end_on_a_stack;
 	watch(map_anonymous(), LENGTH);
-	child = syscall(SYS_clone3, &args, sizeof(args));
-	MUST(child > 0 && told == 1 && !kill((pid_t)child, SIGKILL));
+	must_end_with(syscall(SYS_clone3, &args, sizeof(args)), 42);
+	MUST(told == 1);
 	must_be_told();
 }
 
@@ -321,6 +370,73 @@ static void case_clone_with_other_variables(void)
 	child = clone(pause_child, stack + STACK, CLONE_SETTLS | SIGCHLD, NULL, NULL, variables + PAGE / 2, NULL);
 	MUST(child > 0 && !kill(child, SIGKILL));
 	MUST(!told && status().missed == 1 && mmu_notifier_live_epoch() == 1);
+}
+
+static void must_end_well(long child)
+{
+	if (!child)
+		_exit(0);
+	must_end_with(child, 0);
+}
+
+static struct clone_args plain = { .exit_signal = SIGCHLD };
+
+static void case_clone_and_one_byte(void)
+{
+	watch(map_anonymous(), 1);
+	must_end_well(syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0));
+	MUST(told == 1 && !status().epoch);
+}
+
+/* What clone3() is told cannot be read. */
+static void case_clone3_unread(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+
+	watch(map_anonymous(), LENGTH);
+	MUST(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		skip("no filters of system calls");
+	must_end_well(syscall(SYS_clone3, &plain, sizeof(plain)));
+	MUST(!told && status().missed == 1);
+}
+
+/* The kernel says of a first thread that has ended, and so of /proc/self, that it has no memory. */
+static void *go_on_alone(void *first)
+{
+	char byte, maps[8];
+	int fd;
+
+	MUST(!pthread_join(*(pthread_t *)first, NULL));
+	do {
+		fd = open("/proc/self/maps", O_RDONLY);
+		byte = fd < 0 ? 0 : (char)read(fd, maps, sizeof(maps));
+		close(fd);
+	} while (byte);
+	map_twice();
+	MUST(!status().reason[0]);
+	MUST(!madvise(one, 2 * PAGE, MADV_REMOVE));
+	other_must_be_told();
+	told = 0;
+	must_end_well(syscall(SYS_clone3, &plain, sizeof(plain)));
+	MUST(told == 1 && !status().epoch);
+	_exit(0);
+}
+
+static void case_without_the_first_thread(void)
+{
+	static pthread_t first;
+	pthread_t thread;
+
+	first = pthread_self();
+	MUST(!pthread_create(&thread, NULL, go_on_alone, &first));
+	pthread_exit(NULL);
 }
 
 static void clone_more(void)
@@ -449,12 +565,17 @@ static const struct { const char *name; void (*run)(void); } cases[] = {
 	{ "a segment of huge pages", case_segment_of_huge_pages },
 	{ "MADV_REMOVE by another mapping", case_remove_by_another_mapping },
 	{ "MADV_REMOVE from a twin", case_remove_from_a_twin },
+	{ "MADV_REMOVE without descriptors", case_remove_without_descriptors },
+	{ "the first segment", case_first_segment },
 	{ "MADV_REMOVE by process_madvise", case_remove_by_process_madvise },
 	{ "process_madvise on who shares the memory", case_advice_to_who_shares_memory },
 	{ "clone with a stack", case_clone_with_a_stack },
 	{ "clone with a stack, among threads", case_clone_among_threads },
 	{ "clone3 with a stack", case_clone3_with_a_stack },
 	{ "clone with other thread-local variables", case_clone_with_other_variables },
+	{ "clone, and one byte is watched", case_clone_and_one_byte },
+	{ "clone3 whose arguments cannot be read", case_clone3_unread },
+	{ "a process whose first thread has ended", case_without_the_first_thread },
 	{ "clone with a stack, in a callback", case_clone_in_a_callback },
 	{ "calls that fail half-way", case_half_made },
 	{ "arguments without sense", case_arguments_without_sense },

@@ -1,9 +1,13 @@
 //! What is mapped, asked of the kernel in the middle of a system call: no allocation, no lock, no function of libc.
 //!
-//! PROCMAP_QUERY answers about one mapping in half a microsecond (Linux 6.11). Before that, /proc/self/maps is read.
+//! PROCMAP_QUERY answers about one mapping in half a microsecond (Linux 6.11). Before that, the text is read.
+//!
+//! It is the calling thread that is asked about, not the process: of one whose first thread has ended, the kernel says that it has no memory.
 #![expect(unsafe_code, reason = "system calls")]
 
 use crate::sync::syscall;
+
+const MAPS: &[u8] = b"/proc/thread-self/maps\0";
 
 /// One mapping.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,7 +16,7 @@ pub(super) struct Mapping {
     pub end: usize,
     /// Where in its file it begins.
     pub offset: usize,
-    /// Its file's inode; 0 if it has none.
+    /// Its file's inode; 0 if it has none. The first segment of shared memory (System V) has 0, too.
     pub inode: u64,
 }
 
@@ -107,7 +111,7 @@ impl Name {
 
 /// Visits the mappings that reach into `[start, end)`, in order, until `visit` says no. False: they cannot be known.
 pub(super) fn each(start: usize, end: usize, mut visit: impl FnMut(&Mapping) -> bool) -> bool {
-    let Some(maps) = File::open(b"/proc/self/maps\0") else {
+    let Some(maps) = File::open(MAPS) else {
         return false;
     };
     let mut at = start;
@@ -130,7 +134,7 @@ pub(super) fn each(start: usize, end: usize, mut visit: impl FnMut(&Mapping) -> 
 
 /// The size of the pages of the mapping at `address`. None: there is none, or nothing says so.
 pub(super) fn page_size_at(address: usize) -> Option<usize> {
-    let maps = File::open(b"/proc/self/maps\0")?;
+    let maps = File::open(MAPS)?;
     let answer = ask(&maps, address).ok()?;
     (answer.vma_start <= address as u64).then_some(answer.vma_page_size as usize)
 }
@@ -162,7 +166,7 @@ fn ask(maps: &File, address: usize) -> Result<Query, i32> {
     Ok(query)
 }
 
-/// Reads the text instead. Not inlined: who does not need it has no room for it on a small stack.
+/// Reads the text instead, which is never empty. Not inlined: who does not need it has no room for it on a small stack.
 #[inline(never)]
 fn each_line(
     maps: &File,
@@ -172,11 +176,13 @@ fn each_line(
 ) -> bool {
     let mut room = [0; 1024];
     let mut line = Line::default();
+    let mut known = false;
     loop {
         let bytes = maps.read(&mut room);
         if bytes.is_empty() {
-            return true;
+            return known;
         }
+        known = true;
         for byte in bytes {
             let Some(mapping) = line.add(*byte) else {
                 continue;
@@ -249,7 +255,7 @@ pub(super) fn copy(from: usize, to: &mut [usize]) -> bool {
         iov_len: length,
     };
     // SAFETY: Has no arguments.
-    let own = unsafe { syscall(libc::SYS_getpid as usize, [0; 6]) };
+    let own = unsafe { syscall(libc::SYS_gettid as usize, [0; 6]) };
     let arguments = [
         own as usize,
         (&raw const local).addr(),
@@ -292,10 +298,14 @@ mod tests {
         };
         assert_eq!(text(&Name::new(b"/a/", 0, b"/b")), b"/a/0/b");
         assert_eq!(text(&Name::new(b"/a/", 10, b"")), b"/a/10");
-        let longest = Name::new(b"/proc/self/fdinfo/", u32::MAX, &[b'x'; 19]);
+        let longest = Name::new(b"/proc/thread-self/fdinfo/", u32::MAX, &[b'x'; 12]);
         assert_eq!(
             text(&longest),
-            [b"/proc/self/fdinfo/4294967295".as_slice(), &[b'x'; 19]].concat()
+            [
+                b"/proc/thread-self/fdinfo/4294967295".as_slice(),
+                &[b'x'; 12]
+            ]
+            .concat()
         );
         let cut = Name::new(&[b'x'; 60], 1, b"");
         assert_eq!(text(&cut).len(), 47);
@@ -306,7 +316,7 @@ mod tests {
         let place = both_ways_of_asking_agree as *const () as usize;
         let list = |text: bool| {
             let mut found = Vec::new();
-            let maps = File::open(b"/proc/self/maps\0").expect("readable");
+            let maps = File::open(MAPS).expect("readable");
             let visit = |mapping: &Mapping| {
                 found.push((mapping.start, mapping.end, mapping.offset, mapping.inode));
                 found.len() < 2
@@ -320,6 +330,11 @@ mod tests {
         };
         assert_eq!(list(true), list(false));
         assert_eq!(list(true).len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_known() {
+        assert!(!each_line(&File(usize::MAX), 0, usize::MAX, |_| true));
     }
 
     #[test]

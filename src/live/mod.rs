@@ -27,7 +27,7 @@
 //!   bounds. Not for those of other processes that share the address space.
 //! * A signal handler that leaves by longjmp() in the middle of a call that nobody watches leaves its section open: whoever subscribes
 //!   waits until the thread makes another such call, or ends.
-//! * A clone that begins on another stack without sharing the address space is not announced.
+//! * A clone that gives its child other thread-local variables without sharing the address space is not announced, but counted.
 //!
 //! Lock order: that of the switch (`switch::state`), before any other of the library, and by fork before malloc's; that of a walk
 //! through the loaded objects (`sites::objects`), before malloc's, too; that of the net (`net::cover`), before an mm's interval lock.

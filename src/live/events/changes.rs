@@ -65,6 +65,14 @@ impl Changes {
         }
     }
 
+    /// Adds all pages of the hull.
+    pub(super) fn put_hull(&mut self, event: mmu_notifier_event, (first, last): Hull) {
+        let behind = (last as usize).saturating_add(1);
+        let end = behind.checked_next_multiple_of(PAGE);
+        let end = end.unwrap_or(usize::MAX / PAGE * PAGE);
+        self.put(event, first as usize / PAGE * PAGE, end);
+    }
+
     /// Adds a range of pages. Where there is no room left, the last one grows over it.
     pub(super) fn put(&mut self, event: mmu_notifier_event, start: usize, end: usize) {
         let (start, end) = (start as c_ulong, end as c_ulong);

@@ -89,10 +89,11 @@ pub(super) fn comes_back(call: &Registers) -> bool {
     comes_back
 }
 
+/// If in doubt, no.
 fn shares_memory(call: &Registers) -> bool {
     let mut flags = [call.arguments[0]];
     let known = call.number != libc::SYS_clone3 as usize || look::copy(flags[0], &mut flags);
-    !known || flags[0] & libc::CLONE_VM as usize != 0
+    known && flags[0] & libc::CLONE_VM as usize != 0
 }
 
 /// Makes a call that forks. The child comes back, too.

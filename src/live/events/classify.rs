@@ -57,12 +57,8 @@ pub(super) fn classify(number: usize, arguments: &[usize; 6], hull: Hull, change
 }
 
 /// fork write-protects what parent and child share from now on.
-pub(super) fn fork((first, last): Hull, changes: &mut Changes) {
-    let start = first as usize / PAGE * PAGE;
-    let end = (last as usize)
-        .checked_next_multiple_of(PAGE)
-        .unwrap_or(usize::MAX / PAGE * PAGE);
-    changes.put(PROTECTION_PAGE, start, end);
+pub(super) fn fork(hull: Hull, changes: &mut Changes) {
+    changes.put_hull(PROTECTION_PAGE, hull);
 }
 
 /// An advice that takes pages away or replaces them. MADV_REMOVE takes them from the file.
@@ -153,7 +149,8 @@ fn is_own(pidfd: usize) -> bool {
         return true;
     }
     let mut room = [0; 512];
-    let Some(file) = Name::new(b"/proc/self/fdinfo/", number.unsigned_abs(), b"").open() else {
+    let Some(file) = Name::new(b"/proc/thread-self/fdinfo/", number.unsigned_abs(), b"").open()
+    else {
         return true;
     };
     let text = file.read(&mut room);
@@ -166,7 +163,7 @@ fn shares_memory(other: usize) -> bool {
     /// Ordered before, behind, and neither.
     const DIFFERENT: [isize; 3] = [1, 2, 3];
     // SAFETY: Has no arguments.
-    let own = unsafe { syscall(libc::SYS_getpid as usize, [0; 6]) } as usize;
+    let own = unsafe { syscall(libc::SYS_gettid as usize, [0; 6]) } as usize;
     let arguments = [own, other, KCMP_VM, 0, 0, 0];
     // SAFETY: Asks.
     let result = unsafe { syscall(libc::SYS_kcmp as usize, arguments) };

@@ -75,24 +75,26 @@ pub(super) fn punch(
     }
 }
 
-/// MADV_REMOVE: the files that are mapped from `start` to `end` lose what is mapped there.
+/// MADV_REMOVE: the files that are mapped from `start` to `end` lose what is mapped there. Where there is no file the kernel refuses: inodes
+/// need not tell, which they cannot, for a segment of shared memory may have 0.
 pub(super) fn remove(start: usize, end: usize, hull: Hull, changes: &mut Changes) {
     let mut at = start;
     while at < end {
         let mut next = None;
-        look::each(at, end, |mapping| {
+        let known = look::each(at, end, |mapping| {
             next = Some(*mapping);
             false
         });
+        if !known {
+            return changes.put_hull(CLEAR, hull);
+        }
         let Some(mapping) = next else {
             return;
         };
-        if mapping.inode != 0 {
-            let offset = |address: usize| mapping.offset.saturating_add(address - mapping.start);
-            let from = offset(at.max(mapping.start));
-            let to = offset(end.min(mapping.end));
-            take_away(mapping.inode, from, to, hull, changes);
-        }
+        let offset = |address: usize| mapping.offset.saturating_add(address - mapping.start);
+        let from = offset(at.max(mapping.start));
+        let to = offset(end.min(mapping.end));
+        take_away(mapping.inode, from, to, hull, changes);
         at = mapping.end;
     }
 }
@@ -114,6 +116,6 @@ fn take_away(inode: u64, from: usize, to: usize, hull: Hull, changes: &mut Chang
         true
     });
     if !known {
-        changes.put(CLEAR, first / PAGE * PAGE, end / PAGE * PAGE);
+        changes.put_hull(CLEAR, hull);
     }
 }

@@ -29,16 +29,15 @@ fn segment_size(identifier: usize) -> Option<usize> {
 }
 
 /// shmdt takes away what lies where the segment would have it, if it were attached at `start`: also if its first pages are gone, or
-/// something else is mapped in the middle. Other files of which the same is true are told as well.
+/// something else is mapped in the middle. Other mappings of which the same is true are told as well: inodes tell nothing, for a segment may
+/// have 0.
 pub(super) fn detach(start: usize, hull: Hull, changes: &mut Changes) {
     if start % PAGE != 0 {
         return;
     }
     let (first, end) = (hull.0 as usize, (hull.1 as usize).saturating_add(1));
     let known = look::each(start.max(first), end, |mapping| {
-        let in_place =
-            mapping.inode != 0 && mapping.start.checked_sub(start) == Some(mapping.offset);
-        if in_place {
+        if mapping.start.checked_sub(start) == Some(mapping.offset) {
             changes.put(UNMAP, mapping.start, mapping.end);
         }
         true

@@ -18,7 +18,7 @@ const REACH: usize = 0x7000_0000;
 fn gaps(code: &Range<usize>, size: usize) -> Option<Vec<usize>> {
     /// A mapping that grows downwards wants this much to be free below it.
     const GUARD: usize = 256 * 4096;
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let maps = std::fs::read_to_string("/proc/thread-self/maps").ok()?;
     let taken: Vec<Range<usize>> = maps.lines().filter_map(span).collect();
     let gaps = taken.windows(2).map(|pair| pair[0].end..pair[1].start);
     let places = gaps

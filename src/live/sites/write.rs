@@ -209,7 +209,7 @@ unsafe fn by_mprotect(patches: &[Patch]) -> bool {
 unsafe fn by_proc_mem(patches: &[Patch]) -> bool {
     let open = [
         libc::AT_FDCWD as usize,
-        c"/proc/self/mem".as_ptr().addr(),
+        c"/proc/thread-self/mem".as_ptr().addr(),
         (libc::O_RDWR | libc::O_CLOEXEC) as usize,
         0,
         0,

@@ -244,7 +244,7 @@ global_asm!(
     // DW_CFA_val_expression of rip, 8 bytes: *(*(CFA - TO_SITE) + AFTER).
     ".cfi_escape 0x16, 0x10, 8, 0x0b, (-{to_site}) & 0xff, 0xff, 0x22, 0x06, 0x23, {after}, 0x06",
     "endbr64",
-    "10:",
+    "38:",
     "cmp rax, {classes}",
     "jae 36f",
     "lea r11, [rip + {class}]",
@@ -272,7 +272,7 @@ global_asm!(
     "cmp r11, rax",
     "je 9f",
     "mov eax, eax",
-    "jmp 10b",
+    "jmp 38b",
     "4:",
     "cmp esi, {uffdio_move}",
     "je 5f",
