@@ -141,7 +141,7 @@ programs() {
 		what="$compiler -std=$standard: $program"
 		how=${program#* } program=${program% *}
 		[ "$how" != "$program" ] || how=
-		check "$what, build" "$compiler" -O2 -D_GNU_SOURCE "$@" \
+		check "$what, build" "$compiler" -O2 -pthread -D_GNU_SOURCE "$@" \
 			"-std=$standard" -Wall -Wextra -Werror \
 			-x "$language" $how "$here/headers/$program.c" \
 			-o "$tmp/program"

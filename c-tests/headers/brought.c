@@ -55,7 +55,7 @@ static inline __attribute__((__unused__)) void synchronize_rcu(void)
 #include <linux/mmu_notifier.h>
 #endif
 
-/* Of which ours may take the place. */
+/* What our synchronize_rcu() calls (HOW=1). */
 void mmu_notifier_synchronize_rcu(void)
 {
 	own_synchronize_rcu();

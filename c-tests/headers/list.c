@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * <linux/list.h>, <linux/rculist.h>, <linux/llist.h>: every operation against the sequence of
- * values that it must leave.  C and C++.
+ * <linux/list.h>, <linux/rculist.h>, <linux/llist.h>: every operation against
+ * the sequence of values that it must leave.  C and C++.
  */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <sys/queue.h>
 
@@ -417,6 +420,9 @@ static void test_rcu_more(void)
 	CHECK(list_first_or_null_rcu(&list, struct item, link) == &items[0]);
 	CHECK(list_next_or_null_rcu(&list, &items[2].link, struct item, link) == &items[3]);
 	CHECK(!list_next_or_null_rcu(&list, &items[3].link, struct item, link));
+	node = &list;
+	CHECK(list_first_or_null_rcu(node++, struct item, link) == &items[0]);
+	CHECK(node == &list + 1);	/* evaluated once */
 	list_for_each_rcu(node, &list)
 		digits = digits * 10 + list_entry(node, struct item, link)->value;
 	CHECK(digits == 123);
@@ -482,11 +488,13 @@ static void test_llist(void)
 	llist_for_each(node, chain)
 		digits++;
 	CHECK(digits == 6);
+	digits = 0;
 	llist_for_each_safe(node, next_node, chain) {
-		if (next_node == NULL)
-			CHECK(llist_entry(node, struct item, lockless) ==
-			      &items[0]);
+		CHECK(next_node == node->next);
+		digits = digits * 10 +
+			 llist_entry(node, struct item, lockless)->value;
 	}
+	CHECK(digits == 563210);
 	digits = 0;
 	llist_for_each_entry_safe(pos, next, chain, lockless) {
 		digits = digits * 10 + pos->value;
@@ -496,6 +504,91 @@ static void test_llist(void)
 	init_llist_head(&list);
 	CHECK(llist_add(&items[0].lockless, &list));
 }
+
+#define ADDERS 2
+#define NODES 100000
+
+static struct adder {
+	struct llist_node nodes[NODES];
+	int to_empty;
+} adders[ADDERS];
+static LLIST_HEAD(shared);
+
+static void *add_nodes(void *context)
+{
+	struct adder *adder = (struct adder *)context;
+	int i;
+
+	for (i = 0; i < NODES; i++)
+		adder->to_empty += llist_add(&adder->nodes[i], &shared);
+	return NULL;
+}
+
+/* For each chain that is taken, one llist_add() has found the list empty. */
+static void test_llist_threads(void)
+{
+	pthread_t threads[ADDERS];
+	int i, nodes = 0, chains = 0, to_empty = 0;
+
+	for (i = 0; i < ADDERS; i++)
+		CHECK(!pthread_create(&threads[i], NULL, add_nodes, &adders[i]));
+	while (nodes < ADDERS * NODES) {
+		struct llist_node *node, *next_node;
+		struct llist_node *chain = llist_del_all(&shared);
+
+		if (!chain)
+			sched_yield();
+		chains += chain != NULL;
+		llist_for_each_safe(node, next_node, chain) {
+			WRITE_ONCE(node->next, node);
+			nodes++;
+		}
+	}
+	for (i = 0; i < ADDERS; i++) {
+		pthread_join(threads[i], NULL);
+		to_empty += adders[i].to_empty;
+	}
+	CHECK(nodes == ADDERS * NODES && llist_empty(&shared));
+	CHECK(to_empty == chains);
+}
+
+#ifdef __x86_64__
+/* The flag of single steps: a SIGTRAP after each instruction. */
+#define set_steps(change) \
+	__asm__ volatile("lea -128(%%rsp), %%rsp; pushfq;" change ", (%%rsp);" \
+			 "popfq; lea 128(%%rsp), %%rsp" ::: "memory", "cc")
+
+static struct llist_node stepped;
+static bool was_taken;
+
+static void take_stepped(int signal)
+{
+	(void)signal;
+	if (READ_ONCE(shared.first) == &stepped) {
+		llist_del_all(&shared);
+		WRITE_ONCE(stepped.next, &stepped);
+		WRITE_ONCE(was_taken, true);
+	}
+}
+
+/* A node is the taker's at once: whoever added it does not look at it again. */
+static void test_llist_steps(void)
+{
+	bool was_empty;
+
+	signal(SIGTRAP, take_stepped);
+	set_steps("orl $0x100");
+	was_empty = llist_add(&stepped, &shared);
+	set_steps("andl $~0x100");
+	signal(SIGTRAP, SIG_DFL);
+	CHECK(READ_ONCE(was_taken) && was_empty);
+}
+#else
+static void test_llist_steps(void)
+{
+	printf("not on this processor: llist_add() in single steps\n");
+}
+#endif
 
 int main(void)
 {
@@ -508,5 +601,7 @@ int main(void)
 	test_list_more();
 	test_rcu_more();
 	test_llist();
+	test_llist_threads();
+	test_llist_steps();
 	return check_result();
 }

@@ -7,7 +7,8 @@
  *
  * Only <linux/mmu_notifier.h> of kernels from 7.1 on includes it.
  *
- * Different from the kernel: no llist_del_first() and llist_reverse_order().
+ * Different from the kernel: neither llist_del_first() nor
+ * llist_reverse_order().
  */
 #ifndef MMU_NOTIFIER_LINUX_LLIST_H
 #define MMU_NOTIFIER_LINUX_LLIST_H
@@ -42,12 +43,15 @@ static inline bool llist_add_batch(struct llist_node *first,
 				   struct llist_node *last,
 				   struct llist_head *head)
 {
-	last->next = READ_ONCE(head->first);
-	while (!__atomic_compare_exchange_n(&head->first, &last->next, first,
-					    true, __ATOMIC_SEQ_CST,
-					    __ATOMIC_RELAXED))
-		;
-	return !last->next;
+	struct llist_node *next = READ_ONCE(head->first);
+
+	/* Once it is added, @last may be taken and freed. */
+	do
+		last->next = next;
+	while (!__atomic_compare_exchange_n(&head->first, &next, first, true,
+					    __ATOMIC_SEQ_CST,
+					    __ATOMIC_RELAXED));
+	return !next;
 }
 
 static inline bool llist_add(struct llist_node *node, struct llist_head *head)

@@ -135,7 +135,10 @@ static inline void hlist_del_init_rcu(struct hlist_node *node)
 
 /* The first one, or the one after @node; NULL if there is none. */
 #define list_first_or_null_rcu(head, type, member) \
-	list_next_or_null_rcu(head, head, type, member)
+	__extension__ ({ \
+		struct list_head *__head = (head); \
+		list_next_or_null_rcu(__head, __head, type, member); \
+	})
 #define list_next_or_null_rcu(head, node, type, member) \
 	__extension__ ({ \
 		struct list_head *__next = rcu_dereference((node)->next); \
