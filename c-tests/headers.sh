@@ -137,6 +137,7 @@ programs() {
 	compiler=$1 language=$2 standard=$3
 	shift 3
 	for program in list rbtree interval_tree err_bits \
+		once once\ -DMMU_NOTIFIER_EXPLORE \
 		brought\ -DHOW=1 brought\ -DHOW=2 brought\ -DHOW=3; do
 		what="$compiler -std=$standard: $program"
 		how=${program#* } program=${program% *}

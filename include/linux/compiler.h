@@ -70,7 +70,8 @@
 /*
  * READ_ONCE(x) loads the object x, WRITE_ONCE(x, value) stores to it: exactly
  * once, whole if it is no larger than a word, ordered against nothing else.
- * Both are schedule points; the forms with underscores are not.
+ * Both are schedule points; the forms with underscores are not.  The point of
+ * a store comes when the value is known: it may have been loaded just before.
  */
 #ifndef __cplusplus
 
@@ -121,7 +122,11 @@ static inline void mmu_notifier_write_once(volatile T &x,
 #ifndef READ_ONCE
 #ifdef MMU_NOTIFIER_EXPLORE
 #define READ_ONCE(x) \
-	__extension__ ({ __mmu_notifier_point(LOAD, &(x)); __READ_ONCE(x); })
+	__extension__ ({ \
+		const __typeof__(x) *__place = &(x); \
+		__mmu_notifier_point(LOAD, __place); \
+		__READ_ONCE(*__place); \
+	})
 #else
 #define READ_ONCE(x)		__READ_ONCE(x)
 #endif
@@ -129,7 +134,12 @@ static inline void mmu_notifier_write_once(volatile T &x,
 #ifndef WRITE_ONCE
 #ifdef MMU_NOTIFIER_EXPLORE
 #define WRITE_ONCE(x, value) \
-	do { __mmu_notifier_point(STORE, &(x)); __WRITE_ONCE(x, value); } while (0)
+	do { \
+		__typeof__(x) *__place = &(x); \
+		__typeof__(x) __stored = (value); \
+		__mmu_notifier_point(STORE, __place); \
+		__WRITE_ONCE(*__place, __stored); \
+	} while (0)
 #else
 #define WRITE_ONCE(x, value)	__WRITE_ONCE(x, value)
 #endif
