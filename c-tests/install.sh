@@ -115,7 +115,9 @@ variant() { # a pkg-config file for each kernel's interface
 odd_directories() { # an empty PREFIX is the default; what would go elsewhere is refused
 	make -s install DESTDIR="$work/empty" PREFIX= && [ -e "$work/empty/usr/local/lib/libmmu_notifier.a" ] &&
 		[ "$(ls "$work/empty")" = usr ] &&
-		! make -s install PREFIX=relative && ! make -s uninstall DESTDIR="$work/a b" && [ ! -e relative ]
+		! make -s install PREFIX=relative 2>"$work/refusal" && [ ! -e relative ] &&
+		grep 'prefix must be an absolute path' "$work/refusal" &&
+		! make -s uninstall DESTDIR="$work/a b" 2>"$work/refusal" && grep 'DESTDIR must not have blanks' "$work/refusal"
 }
 default_kernel() {
 	make -s install DESTDIR="$work/kernel" PREFIX=/usr KERNEL=6.12 &&

@@ -40,8 +40,8 @@ pub struct mm_struct {
     pub pgd: *mut c_void,
     /// Architecture state.
     pub context: mm_context_t,
-    /// For drivers of shared virtual addressing: the mm's process address space id. The library never reads it; no id, all
-    /// ones, in a new mm.
+    /// For drivers of shared virtual addressing: the mm's process address space id. The library never reads it. In a new mm
+    /// it is all ones, which stands for none.
     pub pasid: c_uint,
     /// Private: rank 2, the reverse-map lock (DV-2).
     pub rmap_lock: rw_semaphore,

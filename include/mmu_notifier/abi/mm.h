@@ -69,8 +69,8 @@ struct mm_struct {
 	 */
 	struct mm_context_t context;
 	/**
-	 * For drivers of shared virtual addressing: the mm's process address space id. The library never reads it; no id, all
-	 * ones, in a new mm.
+	 * For drivers of shared virtual addressing: the mm's process address space id. The library never reads it. In a new mm
+	 * it is all ones, which stands for none.
 	 */
 	unsigned int pasid;
 	/**
