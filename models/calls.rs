@@ -9,8 +9,9 @@ use std::rc::Rc;
 
 use mmu_notifier::abi::mm::mm_struct;
 use mmu_notifier::abi::notifier::{
-    MMU_NOTIFIER_RANGE_BLOCKABLE, mmu_interval_notifier, mmu_interval_notifier_ops, mmu_notifier as Notifier,
-    mmu_notifier_event::MMU_NOTIFY_UNMAP, mmu_notifier_ops, mmu_notifier_range,
+    MMU_NOTIFIER_RANGE_BLOCKABLE, mmu_interval_notifier, mmu_interval_notifier_ops,
+    mmu_notifier as Notifier, mmu_notifier_event::MMU_NOTIFY_UNMAP, mmu_notifier_ops,
+    mmu_notifier_range,
 };
 use mmu_notifier::dispatch::REFERENCE;
 use mmu_notifier::mm::calls::{self, Call, MODEL_MM};
@@ -23,12 +24,28 @@ use crate::tools::{Model, join, shared, spawn, up_to};
 
 pub const MODELS: &[Model] = &[
     up_to("calls::insert", insert, [Some(2), Some(3)]),
-    up_to("calls::insert_deferred", insert_deferred, [Some(2), Some(3)]),
+    up_to(
+        "calls::insert_deferred",
+        insert_deferred,
+        [Some(2), Some(3)],
+    ),
     up_to("calls::insert_beside", insert_beside, [Some(1), Some(2)]),
-    up_to("calls::insert_mapped_late", insert_mapped_late, [Some(1), Some(2)]),
+    up_to(
+        "calls::insert_mapped_late",
+        insert_mapped_late,
+        [Some(1), Some(2)],
+    ),
     up_to("calls::register", register, [Some(2), Some(3)]),
-    up_to("calls::register_in_pair", register_in_pair, [Some(2), Some(3)]),
-    up_to("calls::inserts_of_callbacks", inserts_of_callbacks, [Some(1), Some(2)]),
+    up_to(
+        "calls::register_in_pair",
+        register_in_pair,
+        [Some(2), Some(3)],
+    ),
+    up_to(
+        "calls::inserts_of_callbacks",
+        inserts_of_callbacks,
+        [Some(1), Some(2)],
+    ),
     up_to("calls::disabled", disabled, [Some(3), Some(4)]),
     up_to("calls::cancelled", cancelled, [Some(3), Some(4)]),
 ];

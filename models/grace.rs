@@ -95,7 +95,7 @@ impl Domain for srcu_struct {
     }
 
     fn leave(&self, section: usize) {
-        assert!(self.read_unlock(section, &*WORKER));
+        assert!(self.read_unlock(section, &WORKER));
     }
 
     fn wait(&self) {
@@ -374,7 +374,7 @@ fn domain_freed() {
             let domain = unsafe { &*place };
             let cookie = domain.read_lock();
             inside.store(1, Ordering::Release);
-            assert!(domain.read_unlock(cookie, &*WORKER));
+            assert!(domain.read_unlock(cookie, &WORKER));
         }
     });
     if inside.load(Ordering::Acquire) == 1 {
@@ -571,15 +571,15 @@ fn own_call() {
             let cookie = domain.read_lock();
             // SAFETY: Freed after this thread was joined.
             unsafe { &(*owed).object }.look();
-            assert!(domain.read_unlock(cookie, &*WORKER));
+            assert!(domain.read_unlock(cookie, &WORKER));
         }
     });
     // SAFETY: Lives until the barrier has returned.
     unsafe {
         (*owed).object.unlist();
-        domain.call(owed.cast(), &*WORKER);
+        domain.call(owed.cast(), &WORKER);
     }
-    domain.barrier(&*WORKER);
+    domain.barrier(&WORKER);
     // SAFETY: Its callback has returned.
     assert_eq!(unsafe { &(*owed).frees }.load(Ordering::Relaxed), 1);
     join([reader]);
@@ -604,11 +604,11 @@ fn barrier() {
         let domains = domains.clone();
         move || {
             let cookie = domains[1].read_lock();
-            domains[0].barrier(&*WORKER);
-            assert!(domains[1].read_unlock(cookie, &*WORKER));
+            domains[0].barrier(&WORKER);
+            assert!(domains[1].read_unlock(cookie, &WORKER));
         }
     });
-    domains[1].barrier(&*WORKER);
+    domains[1].barrier(&WORKER);
     join([other]);
     stop();
 }

@@ -1,10 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Runs the models, each in a process of its own, two at a time, and prints what each took.
+# Lints the models and the library as they see it, then runs them, each in a process of its own, two at a time, and prints what
+# each took.
 # Usage: run.sh [--full] [MODEL ...]; without names: all of them
 set -u
 cd "$(dirname "$0")"
 target=$PWD/../build/models
+cargo fmt --check || exit 1
+cargo clippy --locked -q --target-dir "$target" -- -D warnings || exit 1
 cargo build --locked -q --target-dir "$target" || exit 1
 program=$target/debug/models
 full=

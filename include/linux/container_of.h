@@ -22,7 +22,7 @@
 	 (type *)((unsigned long)(pointer) - offsetof(type, member)))
 #endif
 
-/* The same, const if @pointer is. */
+/* The same, const if @pointer is.  In C only: C++ has no _Generic. */
 #ifndef container_of_const
 #ifndef __cplusplus
 #define container_of_const(pointer, type, member) \

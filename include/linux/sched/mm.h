@@ -17,7 +17,7 @@
 #include <linux/mm_types.h>
 #include <linux/sched.h>
 
-/* What is allocated until the _restore does not wait for reclaim (4.1). */
+/* What is allocated until the _restore does not wait for reclaim (SPEC 4.1). */
 #ifndef memalloc_noreclaim_save
 #define memalloc_noreclaim_save()		0U
 #define memalloc_noreclaim_restore(flags)	((void)(flags))
