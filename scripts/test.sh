@@ -56,7 +56,7 @@ part_demo() { bash c-tests/demo.sh; }
 # drivers: drivers of the kernel, compiled as they are
 part_drivers() { bash c-tests/drivers/run.sh; }
 
-# abi: struct layouts against real kernels
+# abi: struct layouts, and what lists do, against real kernels
 part_abi() { bash c-tests/abi/run.sh; }
 
 # man: the manuals and docs/porting.md

@@ -10,6 +10,7 @@
 # (b) our prototypes, for 6.1 and 6.12, re-declared behind the real header
 # (c) ctest: structs, constants, enums and exported functions of the installed headers, for each group of kernels, against Rust
 # (d) the BTF of the running kernel, and the one that is in the package of 6.12
+# (e) c-tests/headers/list.c over the lists of 6.12: they do what it expects of ours
 #
 # table.txt has the expected differences. For a kernel whose packages cannot be had, facts.txt stands in, and the closing line
 # says so. PACKAGES=no: as if none could be had.
@@ -66,13 +67,14 @@ want_libclang() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >"$out/apt.log" 2>&1 && libclang
 }
 
-declare -A kernel_flags
+declare -A kernel_flags trees
 kernels=(6.1 6.12)
 pattern=([0]='linux-headers-6\.1\.0-[0-9]+' [1]='linux-headers-6\.12\.[0-9]+\+deb[0-9]+')
 with_packages=() without=() vmlinux=
 for i in "${!kernels[@]}"; do
 	if packages "${pattern[i]}" 2>"$out/packages.log"; then
 		kernel_flags[${kernels[i]}]=$(flags)
+		trees[${kernels[i]}]=$common
 		with_packages+=("${kernels[i]}")
 		echo "${kernels[i]}: ${amd64##*/}"
 		if [ -f "$amd64/vmlinux" ]; then vmlinux=$amd64/vmlinux vmlinux_kernel=${kernels[i]}; fi
@@ -181,6 +183,22 @@ for kernel in "${bindgen[@]}"; do
 		grep '^[<>]' "$out/diff" | head -n 20
 	fi
 done
+
+# --------------------------------------------------------------------------------------------------------------- lists
+
+kernel_lists() { # TREE
+	# shellcheck disable=SC2086 # a list of flags
+	gcc -std=gnu11 -O2 -pthread -w -D_GNU_SOURCE $cflags -iquote "$1" -include $here/lists.h -idirafter "$1/include" \
+		-idirafter "$1/include/uapi" c-tests/headers/list.c -o "$out/lists" && "$out/lists"
+}
+if [ -z "$gcc" ] || [ -z "${trees[6.12]:-}" ]; then
+	skip "(e): no gcc, or no header package of 6.12"
+elif kernel_lists "${trees[6.12]}" >"$out/lists.log" 2>&1; then
+	passed=$((passed + 1))
+else
+	tail -n 20 "$out/lists.log"
+	fail "c-tests/headers/list.c expects of our lists what those of 6.12 do not do"
+fi
 
 # --------------------------------------------------------------------------------------------------------------- ctest
 

@@ -186,6 +186,8 @@ static void test_container_of(void)
 		       struct outer *: true, default: false));
 	CHECK(_Generic(container_of_const(&read_only->name, struct outer, name),
 		       const struct outer *: true, default: false));
+	CHECK(_Generic(container_of_const((const void *)untyped, struct outer, name),
+		       const struct outer *: true, default: false));
 #endif
 }
 

@@ -27,7 +27,7 @@
 #ifndef __cplusplus
 #define container_of_const(pointer, type, member) \
 	_Generic(pointer, \
-		const __typeof__(((type *)0)->member) *: \
+		const __typeof__(*(pointer)) *: \
 			(const type *)container_of(pointer, type, member), \
 		default: container_of(pointer, type, member))
 #endif
