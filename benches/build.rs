@@ -165,6 +165,11 @@ fn programs(stage: &Path, include: &Path, out: &Path) {
         .arg(format!("-L{}", lib.display()))
         .arg(format!("-Wl,-rpath,{}", lib.display()))
         .args(["-l:libmmu_notifier.so", "-ldl"]));
+    // M9's program, which stands alone.
+    if cfg!(target_arch = "x86_64") {
+        let mut command = compiler(include);
+        run(command.args(["c/ahead.c", "-o"]).arg(out.join("ahead")));
+    }
     // For the disassembly.
     for (object, prefix, source) in [
         ("inlines.o", "-DPREFIX=static", "c/loops.c"),
