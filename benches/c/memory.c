@@ -10,13 +10,11 @@
  * Usage: memory; prints lines KIND COUNT BYTES-PER-OBJECT
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <linux/mmu_notifier.h>

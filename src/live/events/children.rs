@@ -25,8 +25,7 @@ const RECORD: usize = 16;
 const FLAGS: usize = 0;
 const STACK: usize = 5;
 
-/// A call that forks. Its child goes on where the parent does, on its copy of the parent's stack, also if it is to have a stack of
-/// its own: `gate` takes it there.
+/// A call that forks, as it is made.
 struct Fork {
     number: usize,
     arguments: [usize; 6],
